@@ -1,0 +1,1 @@
+"""Simulator and co-design toolkit for N:M structured sparsity."""

@@ -1,0 +1,61 @@
+"""The exceptions a user can meet: one base class, messages that name the bad value and the nearest valid one."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+class NmsimError(Exception):
+    """Base of every error nmsim raises for a mistake in its input; the command line exits with status 2."""
+
+
+class PatternError(NmsimError, ValueError):
+    """A sparsity pattern that does not exist or does not fit the array it is applied to."""
+
+
+class ShapeError(NmsimError, ValueError):
+    """Sizes that make no operation: zero, negative, overflowing or inconsistent."""
+
+
+class UnsupportedError(NmsimError):
+    """A machine or engine was asked for something it has no unit for."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake in a file: where it stands (1-based line and column), its path in the document, what is wrong."""
+
+    file: str
+    line: int
+    column: int
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}:{self.column}"
+        return f"{where}: {self.path}: {self.message}" if self.path else f"{where}: {self.message}"
+
+
+class SpecError(NmsimError):
+    """A file that cannot be used; `problems` lists every mistake found in it, in the order of the file."""
+
+    def __init__(self, problems: Iterable[Problem]):
+        self.problems = tuple(sorted(problems, key=lambda p: (p.file, p.line, p.column)))
+        super().__init__("\n".join(str(p) for p in self.problems))
+
+
+def nearest(name: str, allowed: Iterable[str], limit: int = 3) -> list[str]:
+    """The allowed names most like `name`, best first; empty when none is close."""
+    by_lower = {a.lower(): a for a in allowed}
+    return [by_lower[s] for s in difflib.get_close_matches(name.lower(), by_lower, n=limit, cutoff=0.5)]
+
+
+def unknown(what: str, name: object, allowed: Iterable[str]) -> str:
+    """The message for a name that does not exist: the nearest valid ones, then all of them when they are few."""
+    options = sorted(allowed)
+    close = nearest(str(name), options)
+    hint = f"; did you mean {', '.join(close)}?" if close else ""
+    listing = f"; allowed: {', '.join(options)}" if options and (len(options) <= 12 or not close) else ""
+    return f"unknown {what} {str(name)!r}{hint}{listing}"

@@ -1,0 +1,1 @@
+"""N:M patterns, masks, packed formats and recipe descriptions."""
