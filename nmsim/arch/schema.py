@@ -1,0 +1,246 @@
+"""The schema of an architecture file: the machines nmsim can simulate, and what each number means."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from nmsim.errors import PatternError, unknown
+from nmsim.sparsity.pattern import MAX_GROUP, Pattern
+from nmsim.specfile import Bandwidth, BytesPerCycle, Count, Frequency, Node, Power, Size, Spec, Time
+from nmsim.workloads.optable import DTYPES
+
+Dataflow = Literal["os", "ws", "is"]
+Ratio = Annotated[float, Field(gt=0, le=1)]
+Rate = Annotated[float, Field(gt=0)]
+Rates = Annotated[dict[str, Rate], Field(min_length=1)]
+Tile = Annotated[list[Count], Field(min_length=2, max_length=2)]
+
+
+class Sparsity(Spec):
+    """What the multiply units can skip: groups along the reduction axis of one operand."""
+
+    patterns: Literal["any"] | list[str] = Field(
+        default=[], description="n:m patterns, or `any` for every n:m with m up to max_group"
+    )
+    max_group: Annotated[int, Field(ge=2, le=MAX_GROUP)] = Field(default=16, description="largest m when `any`")
+    operands: list[Literal["A", "B"]] = Field(
+        default=["A", "B"], description="operands of the product that may be sparse"
+    )
+    dtypes: list[str] | None = Field(default=None, description="data types with a sparse mode; default all")
+    weights: Literal["pregenerate", "inline"] = Field(
+        default="pregenerate",
+        description="operands pruned every step: packed ahead by an op of their own, or while they stream in",
+    )
+
+    @field_validator("patterns")
+    @classmethod
+    def _are_patterns(cls, value: str | list[str]) -> str | list[str]:
+        for text in value if isinstance(value, list) else ():
+            try:
+                pattern = Pattern.parse(text)
+            except PatternError as error:
+                raise ValueError(str(error)) from None
+            if pattern.kind != "nm":
+                raise ValueError(f"only n:m patterns can be listed, got {text!r}")
+        return value
+
+    @field_validator("dtypes")
+    @classmethod
+    def _are_dtypes(cls, value: list[str] | None) -> list[str] | None:
+        return value and [_known_dtype(name) for name in value]
+
+
+class Lanes(Spec):
+    """A row of identical lanes, each taking one element a cycle."""
+
+    lanes: Count
+
+
+class VectorUnit(Spec):
+    """The unit for element-wise work; each lane does one arithmetic operation a cycle."""
+
+    lanes: Count = Field(description="arithmetic operations per cycle of the whole machine")
+    fused: list[str] = Field(
+        default=[], description="kinds applied to a product's output on its way out: no time, no traffic"
+    )
+
+
+class Dram(Spec):
+    """Off-chip memory."""
+
+    bandwidth: Bandwidth
+    efficiency: Ratio = Field(default=1.0, description="share of the bandwidth that streams reach")
+    capacity: Size | None = None
+
+
+class Launch(Spec):
+    """Time that an operation costs before its first and after its last cycle."""
+
+    floor: Time = Field(description="start-to-end time of an operation that does nothing")
+
+
+class Energy(Spec):
+    """Where the energy per action is looked up, and the power drawn without work."""
+
+    node: Node = Field(description="technology node of the logic and the on-chip memory")
+    dram: str = Field(description="DRAM kind, as `ddr4`, `hbm2e`")
+    static: Power = Field(description="power drawn whether the machine works or not")
+
+
+class SystolicArray(Spec):
+    """One or more arrays of rows x columns multiply-accumulate units."""
+
+    rows: Count
+    columns: Count
+    count: Count = Field(default=1, description="identical arrays that share the work")
+    dataflows: Annotated[list[Dataflow], Field(min_length=1)] = Field(
+        description="output, weight or input stationary; the fastest is chosen per op"
+    )
+    fold_overlap: Literal["none", "pipelined"] = Field(
+        default="pipelined",
+        description="`none`: folds follow each other, as SCALE-Sim counts; `pipelined`: they overlap",
+    )
+    macs_per_cycle: Rates = Field(description="multiply-accumulates per unit and cycle, by data type")
+    accumulator_latency: Count = Field(default=1, description="cycles until a sum can be added to again")
+    interleave: Count = Field(default=1, description="independent outputs a unit takes in turn (output stationary)")
+    stationary: Literal["value", "group"] = Field(
+        default="value",
+        description="what a unit holds in WS and IS when sparse: one kept value, or a whole group taken serially",
+    )
+    operand_port: BytesPerCycle | None = Field(
+        default=None, description="bytes per cycle from the buffers into one array; unlimited if left out"
+    )
+    skips_inserted_zeros: bool = Field(
+        default=True, description="zeros that a strided convolution inserts into its output gradient cost nothing"
+    )
+
+    @field_validator("macs_per_cycle")
+    @classmethod
+    def _known_dtypes(cls, value: dict[str, float]) -> dict[str, float]:
+        return {_known_dtype(name): rate for name, rate in value.items()}
+
+
+class SystolicMemories(Spec):
+    """DRAM and the on-chip buffers of the three operands (for all arrays together)."""
+
+    dram: Dram
+    a_buffer: Size = Field(description="buffer of operand A")
+    b_buffer: Size = Field(description="buffer of operand B")
+    c_buffer: Size = Field(description="accumulators of C")
+    double_buffered: bool = Field(default=True, description="half of each buffer is filled while the other is used")
+
+
+class SystolicArch(Spec):
+    """A systolic array, plain or of value-serial units with engines for pruning and weight update (SAT)."""
+
+    kind: Literal["systolic"]
+    name: str
+    title: str = ""
+    description: str = ""
+    clock: Frequency
+    array: SystolicArray
+    sparsity: Sparsity = Sparsity()
+    reduction_engine: Lanes | None = Field(
+        default=None, description="lanes that prune, one element a cycle each (SORE)"
+    )
+    update_engine: Lanes | None = Field(default=None, description="lanes that update weights, one a cycle each (WUVE)")
+    vector: VectorUnit
+    memories: SystolicMemories
+    launch: Launch | None = None
+    energy: Energy
+
+    @model_validator(mode="after")
+    def _tile_fits(self) -> SystolicArch:
+        """The smallest tile of outputs must fit into the accumulators."""
+        rows = self.array.rows * (self.array.interleave if "os" in self.array.dataflows else 1)
+        need = rows * self.array.columns * ACCUMULATOR_BYTES
+        if need > usable(self.memories, self.memories.c_buffer):
+            raise ValueError(
+                f"the smallest tile, {rows} x {self.array.columns} outputs of {ACCUMULATOR_BYTES} bytes, "
+                f"needs {need} B of memories.c_buffer (twice that when double_buffered)"
+            )
+        return self
+
+
+class StreamingMultiprocessors(Spec):
+    """The cores of a GPU with their tensor cores and shared memory."""
+
+    count: Count
+    macs_per_cycle: Rates = Field(description="dense multiply-accumulates per core and cycle, by data type")
+    shared_memory: Size = Field(description="shared memory per core")
+    shared_memory_bandwidth: BytesPerCycle = Field(description="per core")
+    mma_efficiency: Ratio = Field(default=1.0, description="share of the peak rate that the main loop issues")
+
+
+class Kernels(Spec):
+    """The tilings that the machine's library of kernels offers."""
+
+    tiles: Annotated[list[Tile], Field(min_length=1)] = Field(description="output tile of a thread block, [m, n]")
+    warp_tile: Tile = Field(description="output tile of a warp or warp group: operands are read once per such tile")
+    k_step: Count = Field(description="reduction elements per main-loop step; k is padded to it")
+    split_k: Annotated[list[Count], Field(min_length=1)] = [1]
+    fill_cycles: Count = Field(description="cycles of prologue and epilogue per wave")
+
+
+class Cache(Spec):
+    """A cache shared by all cores."""
+
+    size: Size
+    bandwidth: Bandwidth
+
+
+class GpuMemories(Spec):
+    """The memories outside the cores."""
+
+    l2: Cache
+    dram: Dram
+
+
+class TensorCoreArch(Spec):
+    """A GPU with tensor cores, dense or with n:m modes."""
+
+    kind: Literal["tensor_core"]
+    name: str
+    title: str = ""
+    description: str = ""
+    clock: Frequency
+    cores: StreamingMultiprocessors
+    kernels: Kernels
+    sparsity: Sparsity = Sparsity()
+    vector: VectorUnit
+    memories: GpuMemories
+    launch: Launch
+    energy: Energy
+
+    @field_validator("cores")
+    @classmethod
+    def _known_dtypes(cls, value: StreamingMultiprocessors) -> StreamingMultiprocessors:
+        for name in value.macs_per_cycle:
+            _known_dtype(name)
+        return value
+
+
+AnyArch = Annotated[SystolicArch | TensorCoreArch, Field(discriminator="kind")]
+
+
+class ArchFile(Spec):
+    """Wrapper that lets pydantic choose the machine kind."""
+
+    arch: AnyArch
+
+
+ACCUMULATOR_BYTES = 4
+"""Partial sums are kept in 32 bits by every machine modelled here."""
+
+
+def usable(memories: SystolicMemories, size: float) -> float:
+    """Bytes of a buffer that one tile may fill."""
+    return size / 2 if memories.double_buffered else size
+
+
+def _known_dtype(name: Any) -> str:
+    if name not in DTYPES:
+        raise ValueError(unknown("data type", name, DTYPES))
+    return name
