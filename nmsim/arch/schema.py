@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, field_validator, model_validator
 
+from nmsim.arch.provenance import Provenance
 from nmsim.errors import PatternError, unknown
 from nmsim.sparsity.pattern import MAX_GROUP, Pattern
-from nmsim.specfile import Bandwidth, BytesPerCycle, Count, Frequency, Node, Power, Size, Spec, Time
+from nmsim.specfile import Bandwidth, BytesPerCycle, Count, Frequency, Node, Path, Power, Size, Spec, Time
 from nmsim.workloads.optable import DTYPES
 
 Dataflow = Literal["os", "ws", "is"]
 Ratio = Annotated[float, Field(gt=0, le=1)]
 Rate = Annotated[float, Field(gt=0)]
-Rates = Annotated[dict[str, Rate], Field(min_length=1)]
+Dtype = Annotated[str, AfterValidator(lambda name: _known_dtype(name))]
+Rates = Annotated[dict[Dtype, Rate], Field(min_length=1)]
 Tile = Annotated[list[Count], Field(min_length=2, max_length=2)]
 
 
@@ -28,7 +30,7 @@ class Sparsity(Spec):
     operands: list[Literal["A", "B"]] = Field(
         default=["A", "B"], description="operands of the product that may be sparse"
     )
-    dtypes: list[str] | None = Field(default=None, description="data types with a sparse mode; default all")
+    dtypes: list[Dtype] | None = Field(default=None, description="data types with a sparse mode; default all")
     weights: Literal["pregenerate", "inline"] = Field(
         default="pregenerate",
         description="operands pruned every step: packed ahead by an op of their own, or while they stream in",
@@ -45,11 +47,6 @@ class Sparsity(Spec):
             if pattern.kind != "nm":
                 raise ValueError(f"only n:m patterns can be listed, got {text!r}")
         return value
-
-    @field_validator("dtypes")
-    @classmethod
-    def _are_dtypes(cls, value: list[str] | None) -> list[str] | None:
-        return value and [_known_dtype(name) for name in value]
 
 
 class Lanes(Spec):
@@ -116,11 +113,6 @@ class SystolicArray(Spec):
         default=True, description="zeros that a strided convolution inserts into its output gradient cost nothing"
     )
 
-    @field_validator("macs_per_cycle")
-    @classmethod
-    def _known_dtypes(cls, value: dict[str, float]) -> dict[str, float]:
-        return {_known_dtype(name): rate for name, rate in value.items()}
-
 
 class SystolicMemories(Spec):
     """DRAM and the on-chip buffers of the three operands (for all arrays together)."""
@@ -132,24 +124,41 @@ class SystolicMemories(Spec):
     double_buffered: bool = Field(default=True, description="half of each buffer is filled while the other is used")
 
 
-class SystolicArch(Spec):
-    """A systolic array, plain or of value-serial units with engines for pruning and weight update (SAT)."""
+class Arch(Spec):
+    """What every machine has: a name, a clock, a unit for element-wise work, and where its numbers come from."""
 
-    kind: Literal["systolic"]
     name: str
     title: str = ""
     description: str = ""
     clock: Frequency
-    array: SystolicArray
     sparsity: Sparsity = Sparsity()
+    vector: VectorUnit
+    energy: Energy
+    _provenance: dict[Path, Provenance] = PrivateAttr(default_factory=dict)
+
+    @property
+    def provenance(self) -> dict[Path, Provenance]:
+        """Where each number comes from, by its path in the file."""
+        return self._provenance
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """A line for each number that no source vouches for: its path, how it is known, and why."""
+        weak = ((path, p) for path, p in self._provenance.items() if p.kind != "source")
+        return tuple(f"{'.'.join(map(str, path))} ({p.kind}): {p.text}" for path, p in weak)
+
+
+class SystolicArch(Arch):
+    """A systolic array, plain or of value-serial units with engines for pruning and weight update (SAT)."""
+
+    kind: Literal["systolic"]
+    array: SystolicArray
     reduction_engine: Lanes | None = Field(
         default=None, description="lanes that prune, one element a cycle each (SORE)"
     )
     update_engine: Lanes | None = Field(default=None, description="lanes that update weights, one a cycle each (WUVE)")
-    vector: VectorUnit
     memories: SystolicMemories
     launch: Launch | None = None
-    energy: Energy
 
     @model_validator(mode="after")
     def _tile_fits(self) -> SystolicArch:
@@ -198,38 +207,20 @@ class GpuMemories(Spec):
     dram: Dram
 
 
-class TensorCoreArch(Spec):
+class TensorCoreArch(Arch):
     """A GPU with tensor cores, dense or with n:m modes."""
 
     kind: Literal["tensor_core"]
-    name: str
-    title: str = ""
-    description: str = ""
-    clock: Frequency
     cores: StreamingMultiprocessors
     kernels: Kernels
-    sparsity: Sparsity = Sparsity()
-    vector: VectorUnit
     memories: GpuMemories
     launch: Launch
-    energy: Energy
-
-    @field_validator("cores")
-    @classmethod
-    def _known_dtypes(cls, value: StreamingMultiprocessors) -> StreamingMultiprocessors:
-        for name in value.macs_per_cycle:
-            _known_dtype(name)
-        return value
 
 
-AnyArch = Annotated[SystolicArch | TensorCoreArch, Field(discriminator="kind")]
+AnyArch = SystolicArch | TensorCoreArch
 
-
-class ArchFile(Spec):
-    """Wrapper that lets pydantic choose the machine kind."""
-
-    arch: AnyArch
-
+MODELS: dict[str, type[SystolicArch] | type[TensorCoreArch]] = {"systolic": SystolicArch, "tensor_core": TensorCoreArch}
+"""The model of each `kind` of machine."""
 
 ACCUMULATOR_BYTES = 4
 """Partial sums are kept in 32 bits by every machine modelled here."""

@@ -1,0 +1,105 @@
+"""What a machine can skip: which pattern an op runs as, and the reason where it runs dense."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nmsim.arch.schema import AnyArch, Sparsity
+from nmsim.sparsity.pattern import DENSE, Pattern
+from nmsim.workloads.optable import AXES, DTYPES, Workload
+
+SIDES = ("none", "A", "B")
+
+
+@dataclass(frozen=True)
+class Skips:
+    """Per op [ops]: the operand whose zeros are skipped (`side`, an index of SIDES), the pattern n:m the machine
+    runs it as (1:1 when dense), and why nothing is skipped (`reason`, an index into `reasons`)."""
+
+    side: np.ndarray
+    n: np.ndarray
+    m: np.ndarray
+    reason: np.ndarray
+    reasons: tuple[str, ...]
+
+    def take(self, rows: np.ndarray) -> Skips:
+        """The same for these rows."""
+        return Skips(self.side[rows], self.n[rows], self.m[rows], self.reason[rows], self.reasons)
+
+
+def runs_as(pattern: Pattern, sparsity: Sparsity) -> Pattern | None:
+    """The sparsest mode of the machine that every array of this pattern satisfies; None if there is none.
+
+    An array that is n:m is also n':m' when m' divides m and n' >= min(n, m'), or when m divides m' and
+    n' >= n m'/m: on a machine with 2:4 only, 2:8 runs as 2:4.
+    """
+    if not pattern.has_groups:
+        return None
+    if sparsity.patterns == "any":
+        largest = max(g for g in range(1, sparsity.max_group + 1) if pattern.m % g == 0)
+        modes = [(min(pattern.n, largest), largest)]
+    else:
+        modes = [(p.n, p.m) for p in map(Pattern.parse, sparsity.patterns)]
+    covering = [(n / m, m, n) for n, m in modes if n < m and _covers(n, m, pattern)]
+    if not covering:
+        return None
+    _, m, n = min(covering)
+    return Pattern.nm(n, m)
+
+
+def _covers(n: int, m: int, pattern: Pattern) -> bool:
+    if pattern.m % m == 0:
+        return n >= min(pattern.n, m)
+    return m % pattern.m == 0 and n >= pattern.n * (m // pattern.m)
+
+
+def skips(arch: AnyArch, work: Workload) -> Skips:
+    """What `arch` skips of each op of `work`; looks at every distinct combination once."""
+    reasons: dict[str, int] = {"": 0}
+    found = [_operand_skips(arch, work, letter, reasons) for letter in "ab"]
+    (a_n, a_m, a_reason), (b_n, b_m, b_reason) = found
+    use_a = (a_n < a_m) & ~((b_n < b_m) & (b_n * a_m <= a_n * b_m))
+    use_b = (b_n < b_m) & ~use_a
+    side = np.where(use_a, SIDES.index("A"), np.where(use_b, SIDES.index("B"), 0)).astype(np.uint8)
+    reason = np.where(side > 0, 0, np.where(b_reason > 0, b_reason, a_reason))
+    n = np.where(use_a, a_n, np.where(use_b, b_n, 1))
+    m = np.where(use_a, a_m, np.where(use_b, b_m, 1))
+    return Skips(side, n, m, reason.astype(np.int16), tuple(reasons))
+
+
+def _operand_skips(arch: AnyArch, work: Workload, letter: str, reasons: dict[str, int]) -> tuple[np.ndarray, ...]:
+    """n, m and reason code per op for one operand: found for each distinct (pattern, axis, dtype), then spread."""
+    pattern, axis, dtype = work[f"{letter}_pattern"], work[f"{letter}_axis"], work[f"{letter}_dtype"]
+    key = (pattern.astype(np.int64) * len(AXES) + axis) * len(DTYPES) + dtype
+    distinct, first, spread = np.unique(key, return_index=True, return_inverse=True)
+    table = np.ones((3, len(distinct)), dtype=np.int64)
+    for i, row in enumerate(first):
+        mode, why = _mode(arch, work.patterns[pattern[row]], AXES[axis[row]], DTYPES[dtype[row]], letter.upper())
+        table[:, i] = mode.n, mode.m, reasons.setdefault(why, len(reasons))
+    n, m, reason = table[:, spread]
+    return n, m, reason
+
+
+def _mode(arch: AnyArch, pattern: Pattern, axis: str, dtype: str, operand: str) -> tuple[Pattern, str]:
+    able = arch.sparsity
+    if pattern.is_dense:
+        return DENSE, ""
+    if axis != "k":
+        return DENSE, f"groups of {operand} run along {axis}, not along the reduction axis k"
+    mode = runs_as(pattern, able)
+    if mode is None:
+        return DENSE, f"{arch.name} has no mode for {pattern} (has {describe(able)})"
+    if operand not in able.operands:
+        return DENSE, f"operand {operand} cannot be sparse on {arch.name}"
+    if able.dtypes is not None and dtype not in able.dtypes:
+        return DENSE, f"{arch.name} has no sparse mode for {dtype} (has {', '.join(able.dtypes)})"
+    return mode, ""
+
+
+def describe(able: Sparsity) -> str:
+    """The sparse modes in words."""
+    if able.patterns == "any":
+        return f"any n:m with m up to {able.max_group}"
+    return ", ".join(able.patterns) or "none"

@@ -1,0 +1,63 @@
+"""Energy of ops: actions times energy per action, plus static power times time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nmsim.arch.schema import AnyArch, SystolicArch
+from nmsim.energy.table import ActionTable, action_table
+from nmsim.workloads.optable import DTYPES
+
+COMPONENTS = {
+    "mac": "multiply-accumulates, padding and unskipped zeros not counted",
+    "buffers": "on-chip memory between DRAM and the units, indices included",
+    "dram": "off-chip memory",
+    "vector": "element-wise arithmetic and weight updates",
+    "reduction": "comparisons of mask searches",
+    "static": "power drawn whether the machine works or not",
+}
+
+
+@dataclass(frozen=True)
+class Actions:
+    """What the ops did, arrays [ops]: multiply-accumulates and the code of their data type, bytes through the buffer
+    of each operand (`a`, `b`, `c`, `metadata`), DRAM bytes, element-wise operations, comparisons, seconds."""
+
+    macs: np.ndarray
+    dtype: np.ndarray
+    buffer_bytes: dict[str, np.ndarray]
+    dram_bytes: np.ndarray
+    lane_ops: np.ndarray
+    compares: np.ndarray
+    seconds: np.ndarray
+
+
+def table_of(arch: AnyArch) -> ActionTable:
+    """The energy per action of a machine."""
+    return action_table(arch.energy.node, arch.energy.dram)
+
+
+def energy(arch: AnyArch, actions: Actions) -> dict[str, np.ndarray]:
+    """Joules per component of COMPONENTS, arrays [ops]."""
+    table = table_of(arch)
+    per_mac = np.array([table.mac.get(name, np.nan) for name in DTYPES])[actions.dtype]
+    return {
+        "mac": np.where(actions.macs > 0, actions.macs * per_mac, 0.0),
+        "buffers": np.asarray(sum(actions.buffer_bytes[x] * j for x, j in _per_buffer_byte(arch, table).items())),
+        "dram": actions.dram_bytes * table.dram_byte,
+        "vector": actions.lane_ops * table.vector_op,
+        "reduction": actions.compares * table.compare,
+        "static": actions.seconds * arch.energy.static,
+    }
+
+
+def _per_buffer_byte(arch: AnyArch, table: ActionTable) -> dict[str, float]:
+    """Joules per byte read from the memory next to the units, by operand."""
+    if isinstance(arch, SystolicArch):
+        sizes = {"a": arch.memories.a_buffer, "b": arch.memories.b_buffer, "c": arch.memories.c_buffer}
+        sizes["metadata"] = sizes["b"]
+    else:
+        sizes = dict.fromkeys(("a", "b", "c", "metadata"), arch.memories.l2.size)
+    return {name: table.sram_byte(size) for name, size in sizes.items()}

@@ -1,0 +1,124 @@
+"""The analytic engine: closed forms over all ops of a workload at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from nmsim.arch.capability import Skips, skips
+from nmsim.arch.schema import AnyArch, SystolicArch
+from nmsim.energy.account import Actions, energy
+from nmsim.engines import systolic, tensorcore, vector
+from nmsim.engines.products import Products, gather
+from nmsim.engines.timing import CAUSES, Timing
+from nmsim.errors import UnsupportedError
+from nmsim.results.result import Result
+from nmsim.workloads.optable import Workload
+
+STREAMS = ("a", "b", "c", "metadata")
+CHUNK = 1 << 14
+"""Ops evaluated at a time: their arrays stay in cache, and memory does not grow with the workload."""
+
+RAN_DENSE = "skipping would not be faster: short or uneven tiles, or the zeros are in the streamed operand"
+
+
+def simulate(arch: AnyArch, work: Workload, strict: bool = False) -> Result:
+    """Latency, traffic and energy of every op of `work` on `arch`.
+
+    With `strict`, sparsity that the machine cannot skip raises UnsupportedError instead of running dense.
+    """
+    skip = skips(arch, work)
+    if strict:
+        _refuse_unsupported(work, skip)
+    online = vector.pruned_online(work)
+    columns = Columns(len(work))
+    for rows in _chunks(np.flatnonzero(work.gemms)):
+        part = work.select(rows)
+        timing = _products(arch, gather(arch, part, skip.take(rows), online[rows]))
+        columns.store(rows, _values(arch, part, timing))
+    for rows in _chunks(np.flatnonzero(~work.gemms)):
+        part = work.select(rows)
+        columns.store(rows, _values(arch, part, vector.evaluate(arch, part)))
+    reasons, codes = _reasons(work, skip, columns.flag("plan.ran_dense"))
+    return Result(arch, work, "analytic", columns.values, reasons, codes)
+
+
+def _products(arch: AnyArch, products: Products) -> Timing:
+    if isinstance(arch, SystolicArch):
+        return systolic.evaluate(arch, products)
+    return tensorcore.evaluate(arch, products)
+
+
+class Columns:
+    """Result columns [ops], filled chunk by chunk; a column that a chunk lacks stays zero (or empty text)."""
+
+    def __init__(self, size: int):
+        self.size = size
+        self.values: dict[str, np.ndarray] = {}
+
+    def store(self, rows: np.ndarray, values: dict[str, np.ndarray]) -> None:
+        """Write the values of these rows."""
+        for name, column in values.items():
+            if name not in self.values:
+                empty = "" if column.dtype == object else 0
+                self.values[name] = np.full(self.size, empty, dtype=column.dtype)
+            self.values[name][rows] = column
+
+    def flag(self, name: str) -> np.ndarray:
+        """A boolean column, false throughout where nothing was stored."""
+        return self.values.get(name, np.zeros(self.size, dtype=bool))
+
+
+def _chunks(rows: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(rows), CHUNK):
+        yield rows[start : start + CHUNK]
+
+
+def _values(arch: AnyArch, work: Workload, timing: Timing) -> dict[str, np.ndarray]:
+    """The result columns of a chunk."""
+    cycles = sum(timing.causes.values(), start=np.zeros(len(work)))
+    zero = np.zeros(len(work))
+    port = {stream: timing.port.get(stream, zero) for stream in STREAMS}
+    dram = {stream: timing.dram.get(stream, zero) for stream in STREAMS}
+    spent = energy(
+        arch,
+        Actions(
+            macs=zero + timing.executed, dtype=work["a_dtype"], buffer_bytes=port,
+            dram_bytes=sum(dram.values(), start=zero), lane_ops=zero + timing.lane_ops,
+            compares=zero + timing.compares, seconds=cycles / arch.clock,
+        ),
+    )  # fmt: skip
+    return {
+        "cycles": cycles,
+        "macs_useful": zero + timing.useful,
+        "macs_executed": zero + timing.executed,
+        "macs_padded": zero + timing.padded,
+        "peak_macs": zero + timing.peak,
+        "lane_ops": zero + timing.lane_ops,
+        **{f"cause.{name}": timing.causes.get(name, zero) for name in CAUSES},
+        **{f"dram.{name}": size for name, size in dram.items()},
+        **{f"buffer.{name}": size for name, size in port.items()},
+        **{f"energy.{name}": joules for name, joules in spent.items()},
+        **{f"plan.{name}": values for name, values in timing.plan.items()},
+    }
+
+
+def _reasons(work: Workload, skip: Skips, ran_dense: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
+    """Why each op runs dense: what the machine lacks, that it would not help, or what the plan left dense."""
+    reasons = list(skip.reasons)
+    codes = skip.reason.astype(np.int32)
+    codes[ran_dense] = len(reasons)
+    reasons.append(RAN_DENSE)
+    planned = (codes == 0) & (skip.side == 0) & work.gemms
+    codes[planned] = work["note"][planned] + len(reasons)
+    reasons.extend(work.notes)
+    return tuple(reasons), codes
+
+
+def _refuse_unsupported(work: Workload, skip: Skips) -> None:
+    if len(bad := np.flatnonzero(skip.reason)):
+        row = bad[0]
+        more = f" (and {len(bad) - 1} more ops)" if len(bad) > 1 else ""
+        layer, stage = work.names("layer")[row], work.names("stage")[row]
+        raise UnsupportedError(f"{layer} {stage}: {skip.reasons[skip.reason[row]]}{more}")

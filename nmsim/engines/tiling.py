@@ -1,0 +1,60 @@
+"""Tiling of a product over the on-chip buffers: candidates, and the DRAM traffic that each causes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from nmsim.arch.schema import ACCUMULATOR_BYTES, SystolicArch, usable
+from nmsim.engines.products import Operand, Products
+
+ORDERS = ("mn", "nm")
+"""Loop orders over output tiles, outermost first: `mn` walks along a stripe of rows, `nm` along one of columns."""
+
+
+def ceil_div(a: np.ndarray, b: np.ndarray | float) -> np.ndarray:
+    """ceil(a / b) of positive whole numbers held as floats; exact below 2**53."""
+    return np.ceil(a / b)
+
+
+def tile_rows(arch: SystolicArch, p: Products) -> Iterator[np.ndarray]:
+    """Candidate heights [ops] of the tile of outputs kept on chip: powers of two times the array's rows."""
+    array = arch.array
+    rows = array.rows * (array.interleave if "os" in array.dataflows else 1)
+    most = max(usable(arch.memories, arch.memories.c_buffer) // (array.columns * ACCUMULATOR_BYTES), rows)
+    needed = min(most, float(np.max(p.m, initial=1.0)))
+    while True:
+        yield np.minimum(rows, ceil_div(p.m, array.rows) * array.rows)
+        if rows >= needed or rows * 2 > most:
+            return
+        rows *= 2
+
+
+def tile_columns(arch: SystolicArch, p: Products, tile_m: np.ndarray) -> np.ndarray:
+    """The widest tile [ops] of that height whose 32-bit sums fit the accumulators, in columns of the array."""
+    columns = arch.array.columns
+    fit = np.floor(usable(arch.memories, arch.memories.c_buffer) / (ACCUMULATOR_BYTES * tile_m) / columns) * columns
+    return np.clip(fit, columns, ceil_div(p.n, columns) * columns)
+
+
+def refetches(
+    arch: SystolicArch, p: Products, tile_m: np.ndarray, tile_n: np.ndarray, order: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """How often A and B are read from DRAM [ops] when output tiles are finished one after another.
+
+    Walking along a stripe of rows (`mn`), A is read once if the stripe of A fits its buffer, else once per tile of
+    columns; B once if all of it fits, else once per stripe; `nm` the other way round. C is written once.
+    """
+    a_stripe, b_stripe = (tile_m / p.m, 1.0) if order == "mn" else (1.0, tile_n / p.n)
+    a_room, b_room = (usable(arch.memories, size) for size in (arch.memories.a_buffer, arch.memories.b_buffer))
+    a_fits = footprint(p.a, p.count) * np.minimum(a_stripe, 1.0) <= a_room
+    b_fits = footprint(p.b, p.count) * np.minimum(b_stripe, 1.0) <= b_room
+    a_times = np.where(a_fits, 1.0, ceil_div(p.n, tile_n))
+    b_times = np.where(b_fits, 1.0, ceil_div(p.m, tile_m))
+    return a_times, b_times
+
+
+def footprint(operand: Operand, count: np.ndarray) -> np.ndarray:
+    """Bytes on chip [ops] of the operand of one product, indices included."""
+    return (operand.dram_bytes + operand.dram_metadata) / count

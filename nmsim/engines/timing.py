@@ -1,0 +1,62 @@
+"""How a latency is explained: a waterfall of bounds, each cause being what it adds to the bounds before it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+CAUSES = {
+    "useful": "multiply-accumulates on elements that may be non-zero, at peak rate; for other ops their arithmetic",
+    "unskipped": "zeros that are multiplied because the machine cannot skip them",
+    "granularity": "tiles, folds and waves that are not full",
+    "issue": "units that cannot start a product every cycle: the adder's latency, instruction issue",
+    "reduction": "operands that are pruned while they stream in",
+    "operand_feed": "the port between the on-chip buffers and the units",
+    "metadata": "the indices of sparse operands, at that port and in DRAM",
+    "l2": "the cache between the cores and DRAM",
+    "fill_drain": "filling and emptying the array or the pipeline, and loading stationary operands",
+    "dram": "waiting for DRAM",
+    "launch": "starting the op",
+}
+"""What an op's cycles go to, in the order in which the bounds are applied."""
+
+
+class Waterfall:
+    """Bounds on the cycles of each op, applied one after another; what each adds is booked under its cause."""
+
+    def __init__(self, useful: np.ndarray):
+        self.cycles = useful
+        self.causes: dict[str, np.ndarray] = {"useful": useful}
+
+    def at_least(self, cause: str, cycles: np.ndarray) -> None:
+        """The op also needs `cycles` of a resource that works beside the others."""
+        self.plus(cause, np.maximum(cycles - self.cycles, 0.0))
+
+    def plus(self, cause: str, cycles: np.ndarray) -> None:
+        """The op needs `cycles` more, after the others."""
+        self.causes[cause] = self.causes.get(cause, 0.0) + cycles
+        self.cycles = self.cycles + cycles
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What an engine finds for each op, arrays [ops].
+
+    `causes` in cycles, summing to the latency; `dram` bytes per stream (a, b, c, metadata); `port` bytes between
+    the on-chip buffers and the units per stream; `plan` the chosen tiling (names and numbers); `padded` dense
+    multiply-accumulates of the padded tiles; `peak` multiply-accumulates per cycle of all units; `lane_ops`
+    element-wise arithmetic; `compares` of mask searches.
+    """
+
+    causes: Mapping[str, np.ndarray]
+    dram: Mapping[str, np.ndarray]
+    port: Mapping[str, np.ndarray] = field(default_factory=dict)
+    plan: Mapping[str, np.ndarray] = field(default_factory=dict)
+    executed: np.ndarray | float = 0.0
+    useful: np.ndarray | float = 0.0
+    padded: np.ndarray | float = 0.0
+    peak: np.ndarray | float = 0.0
+    lane_ops: np.ndarray | float = 0.0
+    compares: np.ndarray | float = 0.0

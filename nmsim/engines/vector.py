@@ -1,0 +1,92 @@
+"""Work that is not a matrix product: element-wise and normalising operations, mask searches, weight updates.
+
+Each takes the longer of its arithmetic on the lanes that do it and of its bytes at DRAM. A mask search takes a
+pruning lane one cycle per element (m per group); without such lanes the vector unit does the comparisons of a
+partial selection, n m - n(n+1)/2 per group. Weight updates take an update lane one cycle per parameter.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nmsim.arch.capability import runs_as
+from nmsim.arch.schema import AnyArch, SystolicArch
+from nmsim.engines.products import BITS
+from nmsim.engines.timing import Timing, Waterfall
+from nmsim.workloads.optable import ROLES, Workload
+
+
+def evaluate(arch: AnyArch, work: Workload) -> Timing:
+    """Time and traffic of each op of `work`, none of which is a product; kinds that the machine fuses take none."""
+    lanes, per_element, compares = _lanes(arch, work)
+    elements = work["m"].astype(float) * work["n"] * work["count"]
+    fused = work.is_kind(*arch.vector.fused)
+    online = _pruned_in_stream(arch, work)
+    free = fused | online
+    fall = Waterfall(np.where(free, 0.0, elements * per_element / lanes))
+    dram = {name: np.where(free, 0.0, size) for name, size in _dram_bytes(arch, work).items()}
+    bandwidth = arch.memories.dram.bandwidth * arch.memories.dram.efficiency / arch.clock
+    fall.at_least("dram", (dram["a"] + dram["b"] + dram["c"]) / bandwidth)
+    fall.at_least("metadata", sum(dram.values()) / bandwidth)
+    fall.plus("launch", np.where(free, 0.0, arch.launch.floor * arch.clock if arch.launch else 0.0))
+    prune = work.is_stage("PRUNE")
+    return Timing(
+        fall.causes, dram, plan={"fused": fused, "in_stream": online},
+        lane_ops=np.where(prune, 0.0, elements * work["ops_per_element"]), compares=np.where(prune, compares, 0.0),
+    )  # fmt: skip
+
+
+def _lanes(arch: AnyArch, work: Workload) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Lanes that do each op, cycles per element and lane, and comparisons of mask searches [ops]."""
+    lanes = np.full(len(work), float(arch.vector.lanes))
+    per_element = work["ops_per_element"].astype(float)
+    prune, update = work.is_stage("PRUNE"), work.is_kind("optimizer")
+    n, m = (np.array([getattr(p, x) for p in work.patterns], dtype=float)[work["a_pattern"]] for x in "nm")
+    selection = (n * m - n * (n + 1) / 2) / m
+    per_element = np.where(prune, np.maximum(selection, 1.0), per_element)
+    if isinstance(arch, SystolicArch):
+        if arch.reduction_engine is not None:
+            lanes = np.where(prune, arch.reduction_engine.lanes, lanes)
+            per_element = np.where(prune, 1.0, per_element)
+        if arch.update_engine is not None:
+            lanes = np.where(update, arch.update_engine.lanes, lanes)
+            per_element = np.where(update, 1.0, per_element)
+    return lanes, per_element, work["m"].astype(float) * work["n"] * work["count"] * selection
+
+
+def _pruned_in_stream(arch: AnyArch, work: Workload) -> np.ndarray:
+    """Mask searches that cost no op of their own because the operand is pruned while it streams in [ops]."""
+    able = np.array([runs_as(p, arch.sparsity) is not None for p in work.patterns])
+    return work.is_stage("PRUNE") & (arch.sparsity.weights == "inline") & able[work["a_pattern"]]
+
+
+def _dram_bytes(arch: AnyArch, work: Workload) -> dict[str, np.ndarray]:
+    """Bytes of the streams of each op; what a mask search writes is packed if the machine has the mode [ops]."""
+    size = {x: work[f"{x}_elements"] * BITS[work[f"{x}_dtype"]] / 8 for x in "abc"}
+    metadata = np.zeros(len(work))
+    prune = work.is_stage("PRUNE")
+    for code in np.unique(work["a_pattern"][prune]):
+        rows = prune & (work["a_pattern"] == code)
+        values, indices = _written(arch, work, int(code))
+        size["c"] = np.where(rows, size["a"] * values, size["c"])
+        metadata = np.where(rows, work["a_elements"] * indices, metadata)
+    return {**size, "metadata": metadata}
+
+
+def _written(arch: AnyArch, work: Workload, code: int) -> tuple[float, float]:
+    """Share of the values, and index bytes per element, that a mask search writes."""
+    mode = runs_as(work.patterns[code], arch.sparsity)
+    if mode is None:
+        return 1.0, 0.0
+    return mode.density, mode.density * np.ceil(np.log2(mode.m)) / 8
+
+
+def pruned_online(work: Workload) -> np.ndarray:
+    """Rows [ops] of products with an operand that a PRUNE row of the same layer searches anew during the run."""
+    search = work.is_stage("PRUNE")
+    width = len(ROLES)
+    searched = np.unique(work["layer"][search].astype(np.int64) * width + work["a_role"][search])
+    found = np.zeros(len(work), dtype=bool)
+    for letter in "ab":
+        found |= np.isin(work["layer"].astype(np.int64) * width + work[f"{letter}_role"], searched)
+    return found & work.gemms

@@ -1,0 +1,99 @@
+"""The metric registry: each figure nmsim reports has one name, one unit and one definition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nmsim.errors import UnsupportedError, unknown
+
+if TYPE_CHECKING:
+    from nmsim.results.result import Result
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of a result.
+
+    `per_op` gives it for each op [ops], executed once. A whole result's figure is the sum over ops, each as often as
+    it is executed, unless `total` says otherwise.
+    """
+
+    name: str
+    unit: str
+    meaning: str
+    formula: str
+    per_op: Callable[[Result], np.ndarray]
+    total: Callable[[Result], float] | None = None
+
+    def of(self, result: Result) -> float:
+        """The figure of the whole result."""
+        if self.total is not None:
+            return self.total(result)
+        return float(self.per_op(result) @ result.workload["repeat"].astype(float))
+
+
+def _column(name: str) -> Callable[[Result], np.ndarray]:
+    return lambda r: r.columns[name]
+
+
+def _ratio(above: np.ndarray | float, below: np.ndarray | float) -> np.ndarray:
+    """above / below, 0 where below is 0."""
+    above, below = np.broadcast_arrays(np.asarray(above, float), np.asarray(below, float))
+    return np.divide(above, below, out=np.zeros(below.shape), where=below > 0)
+
+
+def _share(above: str, below: str, factor: float = 1.0) -> Callable[[Result], float]:
+    return lambda r: factor * float(_ratio(r.metric(above), r.metric(below)))
+
+
+_ALL = (
+    Metric("cycles", "cycles", "clock cycles from the start of an op to its end; ops follow each other",
+           "sum of the causes (see `nmsim list causes`)", _column("cycles")),
+    Metric("latency_s", "s", "time from the start of an op to its end; of a result, the sum over its ops",
+           "cycles / clock", lambda r: r.columns["cycles"] / r.arch.clock),
+    Metric("energy_j", "J", "energy drawn", "sum over actions of count x energy per action + static power x latency",
+           lambda r: r.energy_columns().sum(axis=0)),
+    Metric("power_w", "W", "mean power while running", "energy_j / latency_s",
+           lambda r: _ratio(r.per_op("energy_j"), r.per_op("latency_s")), _share("energy_j", "latency_s")),
+    Metric("macs_dense", "MAC", "multiply-accumulates with every operand dense, inserted zeros not counted",
+           "m n k count", lambda r: r.macs_dense_per_op()),
+    Metric("macs_useful", "MAC", "multiply-accumulates on elements that may be non-zero",
+           "m n k count x density of A x density of B", _column("macs_useful")),
+    Metric("macs_executed", "MAC", "multiply-accumulates that the units carry out on data, padding not counted",
+           "m n k' count, k' = what is left of k after skipping", _column("macs_executed")),
+    Metric("macs_padded", "MAC", "dense multiply-accumulates of the tiles, padding included",
+           "product of the padded sizes", _column("macs_padded")),
+    Metric("flops", "FLOP", "floating-point operations carried out", "2 macs_executed + element-wise operations",
+           lambda r: 2 * r.columns["macs_executed"] + r.columns["lane_ops"]),
+    Metric("utilization", "1", "share of the multiply units' peak that is spent on executed multiply-accumulates",
+           "macs_executed / (peak multiply-accumulates per second x latency_s)",
+           lambda r: _ratio(r.seconds_at_peak(), r.per_op("latency_s")),
+           lambda r: float(_ratio(r.total_of(r.seconds_at_peak()), r.metric("latency_s")))),
+    Metric("throughput_executed", "MAC/s", "executed multiply-accumulates per second", "macs_executed / latency_s",
+           lambda r: _ratio(r.columns["macs_executed"], r.per_op("latency_s")), _share("macs_executed", "latency_s")),
+    Metric("throughput_dense_equivalent", "MAC/s",
+           "multiply-accumulates of the dense network per second; exceeds the peak when zeros are skipped",
+           "macs_dense / latency_s",
+           lambda r: _ratio(r.per_op("macs_dense"), r.per_op("latency_s")), _share("macs_dense", "latency_s")),
+    Metric("dram_bytes", "B", "bytes between the chip and DRAM, re-fetches and indices included",
+           "sum over operands of bytes x times fetched", lambda r: r.stream_columns("dram").sum(axis=0)),
+    Metric("metadata_bytes", "B", "DRAM bytes of the indices of sparse operands", "index bits of the format",
+           _column("dram.metadata")),
+    Metric("buffer_bytes", "B", "bytes between on-chip memory (buffers, or L2 of a GPU) and the units",
+           "sum over operands of bytes x times passed", lambda r: r.stream_columns("buffer").sum(axis=0)),
+    Metric("intensity", "MAC/B", "executed multiply-accumulates per DRAM byte", "macs_executed / dram_bytes",
+           lambda r: _ratio(r.columns["macs_executed"], r.per_op("dram_bytes")), _share("macs_executed", "dram_bytes")),
+)  # fmt: skip
+
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
+
+
+def get_metric(name: str) -> Metric:
+    """The metric of that name; raises UnsupportedError listing the nearest."""
+    if name not in METRICS:
+        raise UnsupportedError(unknown("metric", name, METRICS))
+    return METRICS[name]

@@ -1,0 +1,170 @@
+"""Result: what a simulation returns, a row per op with totals and breakdowns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from nmsim.errors import UnsupportedError, unknown
+from nmsim.results.metrics import METRICS, get_metric
+from nmsim.workloads.optable import Workload
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BREAKDOWNS = ("stage", "layer", "kind", "cause", "component", "operand", "phase")
+
+
+class Machine(Protocol):
+    """What a result remembers of the machine."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def clock(self) -> float:
+        """Cycles per second."""
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """The numbers that no source vouches for, a line each."""
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """The cost of a workload on a machine.
+
+    `columns` hold a value per op [ops], for one execution of it; totals count an op as often as it repeats.
+    Every name of the metric registry is an attribute: `latency_s`, `energy_j`, `macs_executed`, ...
+    """
+
+    arch: Machine
+    workload: Workload
+    engine: str
+    columns: Mapping[str, np.ndarray]
+    reasons: tuple[str, ...]
+    reason_codes: np.ndarray
+
+    def __getattr__(self, name: str) -> float:
+        if name in METRICS:
+            return self.metric(name)
+        raise AttributeError(unknown("attribute of a result", name, METRICS))
+
+    def metric(self, name: str) -> float:
+        """A metric of the whole result; raises UnsupportedError for an unknown one."""
+        return get_metric(name).of(self)
+
+    def per_op(self, name: str) -> np.ndarray:
+        """A metric of each op [ops], executed once."""
+        return get_metric(name).per_op(self)
+
+    def total_of(self, values: np.ndarray) -> float:
+        """Sum of a value per op [ops], each op counted as often as it is executed."""
+        return float(values @ self.workload["repeat"].astype(float))
+
+    def macs_dense_per_op(self) -> np.ndarray:
+        """Dense multiply-accumulates of each op [ops], 0 for those that are not products."""
+        w = self.workload
+        return np.where(w.gemms, w["m"].astype(float) * w["n"] * w["k"] * w["count"], 0.0)
+
+    def energy_columns(self) -> np.ndarray:
+        """Joules per component and op [components, ops]."""
+        return self._columns("energy.")
+
+    def stream_columns(self, level: str) -> np.ndarray:
+        """Bytes per stream (a, b, c, metadata) and op at a level, `dram` or `buffer` [4, ops]."""
+        return self._columns(f"{level}.")
+
+    def _columns(self, prefix: str) -> np.ndarray:
+        return np.array([values for name, values in self.columns.items() if name.startswith(prefix)])
+
+    def seconds_at_peak(self) -> np.ndarray:
+        """Time that the executed multiply-accumulates of each op [ops] would take with every unit busy."""
+        peak = self.columns["peak_macs"] * self.arch.clock
+        return np.divide(self.columns["macs_executed"], peak, out=np.zeros(len(peak)), where=peak > 0)
+
+    @cached_property
+    def skipped_because(self) -> np.ndarray:
+        """Why an op runs dense [ops], empty where its zeros are skipped or it has none."""
+        return np.array(self.reasons, dtype=object)[self.reason_codes]
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row per op in the order of the workload: what it is, its metrics, causes, traffic, energy and plan."""
+        import pandas as pd
+
+        frame = self.workload.to_frame()
+        figures = {name: self.per_op(name) for name in METRICS}
+        rest = {name: values for name, values in self.columns.items() if name not in figures}
+        own = pd.DataFrame({**figures, **rest, "skipped_because": self.skipped_because})
+        return pd.concat([frame, own], axis=1)
+
+    def breakdown(self, by: str, metric: str | None = None) -> pd.DataFrame:
+        """The result split into rows, each with its amount and its share; the amounts sum to the total.
+
+        By `stage`, `layer`, `kind` or `phase`: `metric`, by default `latency_s`; by `cause`: the latency; by
+        `component`: the energy; by `operand`: the DRAM bytes.
+        """
+        import pandas as pd
+
+        if by in ("stage", "layer", "kind", "phase"):
+            name = metric or "latency_s"
+            amounts = self._by_column(by, self.per_op(name) * self.workload["repeat"])
+        elif metric is None and by in BREAKDOWNS:
+            name, amounts = self._by_part(by)
+        else:
+            raise UnsupportedError(unknown("breakdown", by, BREAKDOWNS))
+        total = sum(amounts.values())
+        shares = [value / total if total else 0.0 for value in amounts.values()]
+        return pd.DataFrame({name: list(amounts.values()), "share": shares}, index=pd.Index(list(amounts), name=by))
+
+    def _by_column(self, column: str, values: np.ndarray) -> dict[str, float]:
+        codes = self.workload[column]
+        labels = [p.name for p in self.workload.phases] if column == "phase" else None
+        order = list(dict.fromkeys(codes.tolist()))
+        sums = np.bincount(codes, weights=values)
+        names = labels or dict(zip(codes.tolist(), self.workload.names(column), strict=True))
+        return {str(names[code]): float(sums[code]) for code in order}
+
+    def _by_part(self, by: str) -> tuple[str, dict[str, float]]:
+        if by == "cause":
+            return "latency_s", {n: self.total_of(v) / self.arch.clock for n, v in self._parts("cause.").items()}
+        if by == "component":
+            return "energy_j", {n: self.total_of(v) for n, v in self._parts("energy.").items()}
+        amounts: dict[str, float] = {}
+        for stream, values in self._parts("dram.").items():
+            roles = np.full(len(values), "metadata") if stream == "metadata" else self.workload.names(f"{stream}_role")
+            for role in sorted(set(roles[values > 0])):
+                amounts[role] = amounts.get(role, 0.0) + self.total_of(np.where(roles == role, values, 0.0))
+        return "dram_bytes", amounts
+
+    def _parts(self, prefix: str) -> dict[str, np.ndarray]:
+        return {n.removeprefix(prefix): v for n, v in self.columns.items() if n.startswith(prefix)}
+
+    def speedup_over(self, other: Result) -> float:
+        """How many times shorter this result's latency is than that of `other`."""
+        return other.metric("latency_s") / self.metric("latency_s")
+
+    def timeline(self) -> pd.DataFrame:
+        """Start and end of every tile; only the event engine keeps it."""
+        raise UnsupportedError("a timeline needs the event engine, which this version does not have yet")
+
+    def summary(self) -> dict[str, Any]:
+        """Totals of every metric, with what was simulated and the assumptions it rests on."""
+        return {
+            "arch": self.arch.name,
+            "workload": self.workload.name,
+            "engine": self.engine,
+            **self.workload.info,
+            "metrics": {name: self.metric(name) for name in METRICS},
+            "assumptions": list(self.assumptions),
+        }
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """The numbers that no source vouches for, a line each."""
+        return self.arch.assumptions
