@@ -11,7 +11,7 @@ from nmsim.errors import PatternError
 Kind = Literal["dense", "nm", "vnm", "fan_in", "unstructured"]
 
 MAX_GROUP = 64
-_NM = re.compile(r"(?:(\d+):)?(\d+):(\d+)")
+_NM = re.compile(r"(?:(\d{1,9}):)?(\d{1,9}):(\d{1,9})")
 _FORMS = "dense, n:m (as 2:4), V:n:m (as 64:2:8), fan-in:K (as fan-in:96), unstructured:D (as unstructured:0.1)"
 
 
@@ -24,7 +24,7 @@ class Pattern:
     `unstructured` (a share `density` of the whole array).
 
     `axis` is the NumPy axis along which the groups run; the default, the last, is the reduction axis of a weight
-    stored [out, in].
+    stored [out, in]. `density` is 0 for `fan_in`, whose share depends on the length: ask `density_along`.
     """
 
     kind: Kind = "dense"
@@ -79,7 +79,7 @@ class Pattern:
         """Exactly `kept` elements in every row along `axis`, at any place."""
         if kept < 1:
             raise PatternError(f"not a pattern: fan-in:{kept}; a row keeps at least 1 element")
-        return cls("fan_in", kept, 1, 1, float("nan"), axis)
+        return cls("fan_in", kept, 1, 1, 0.0, axis)
 
     @classmethod
     def unstructured(cls, density: float, axis: int = -1) -> Pattern:
@@ -127,7 +127,7 @@ class Pattern:
             "nm": f"{self.n}:{self.m}",
             "vnm": f"{self.v}:{self.n}:{self.m}",
             "fan_in": f"fan-in:{self.n}",
-            "unstructured": f"unstructured:{self.density:g}",
+            "unstructured": f"unstructured:{float(self.density)!r}",
         }[self.kind]
 
 

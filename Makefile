@@ -1,0 +1,44 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test lint check bench clean
+
+help:
+	@echo "make demo    install into $(VENV) and simulate a ResNet18 training step, dense against BDWP 2:8"
+	@echo "make test    install into $(VENV), lint, type-check and run the tests"
+	@echo "make bench   time the engines, the masks and start-up"
+	@echo "make clean   remove $(VENV) and everything made"
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/nmsim run sat_vcu1525 resnet18 --batch 128 --recipe dense -o out/dense
+	$(BIN)/nmsim run sat_vcu1525 resnet18 --batch 128 --recipe bdwp --pattern 2:8 -o out/bdwp
+	$(BIN)/nmsim compare out/dense out/bdwp -o out
+	@echo; echo "Plots and tables are in out/."
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/nmsim check arch_configs/*.yaml workloads/*.yaml
+
+test: lint
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
