@@ -127,8 +127,8 @@ def _named(dimension: str) -> str:
 
 def _unknown_unit(unit: str, dimension: str) -> str:
     units = units_of(dimension)
-    # Only case tells Gb/s from GB/s, so every unit that differs in case alone is named.
-    close = [u for u in units if u.casefold() == unit.casefold()] or nearest(unit, units, limit=1)
+    # Only case tells Gb/s from GB/s: all that differ in case alone are named, else the nearest (bytes before bits).
+    close = [u for u in units if u.casefold() == unit.casefold()] or nearest(unit, reversed(units), limit=1)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
     return f"unknown unit {_short(unit)} for {_named(dimension)}; {hint}allowed: {', '.join(units)}"
 

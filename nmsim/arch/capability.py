@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,22 +11,32 @@ from nmsim.sparsity.pattern import DENSE, Pattern
 from nmsim.workloads.optable import AXES, DTYPES, Workload
 
 SIDES = ("none", "A", "B")
+_WRONG_AXIS = "groups of"
 
 
 @dataclass(frozen=True)
 class Skips:
-    """Per op [ops]: the operand whose zeros are skipped (`side`, an index of SIDES), the pattern n:m the machine
-    runs it as (1:1 when dense), and why nothing is skipped (`reason`, an index into `reasons`)."""
+    """Per product [ops]: the operand whose zeros are skipped (`side`, an index of SIDES), the pattern n:m the machine
+    runs it as (1:1 when dense), why nothing is skipped (`reason`, an index into `reasons`), and whether that is for
+    want of a mode of the machine (`unsupported`) rather than of groups along k."""
 
     side: np.ndarray
     n: np.ndarray
     m: np.ndarray
     reason: np.ndarray
+    unsupported: np.ndarray
     reasons: tuple[str, ...]
 
     def take(self, rows: np.ndarray) -> Skips:
         """The same for these rows."""
-        return Skips(self.side[rows], self.n[rows], self.m[rows], self.reason[rows], self.reasons)
+        return Skips(
+            self.side[rows], self.n[rows], self.m[rows], self.reason[rows], self.unsupported[rows], self.reasons
+        )
+
+    def dense_where(self, rows: np.ndarray) -> Skips:
+        """The same with nothing skipped in these rows (boolean [ops])."""
+        side, n, m = (np.where(rows, x, y) for x, y in ((0, self.side), (1, self.n), (1, self.m)))
+        return replace(self, side=side.astype(self.side.dtype), n=n, m=m)
 
 
 def runs_as(pattern: Pattern, sparsity: Sparsity) -> Pattern | None:
@@ -63,10 +73,11 @@ def skips(arch: AnyArch, work: Workload) -> Skips:
     use_a = (a_n < a_m) & ~((b_n < b_m) & (b_n * a_m <= a_n * b_m))
     use_b = (b_n < b_m) & ~use_a
     side = np.where(use_a, SIDES.index("A"), np.where(use_b, SIDES.index("B"), 0)).astype(np.uint8)
-    reason = np.where(side > 0, 0, np.where(b_reason > 0, b_reason, a_reason))
+    reason = np.where((side > 0) | ~work.gemms, 0, np.where(b_reason > 0, b_reason, a_reason)).astype(np.int16)
+    lacking = np.array([not text.startswith(_WRONG_AXIS) for text in reasons])
     n = np.where(use_a, a_n, np.where(use_b, b_n, 1))
     m = np.where(use_a, a_m, np.where(use_b, b_m, 1))
-    return Skips(side, n, m, reason.astype(np.int16), tuple(reasons))
+    return Skips(side, n, m, reason, (reason > 0) & lacking[reason], tuple(reasons))
 
 
 def _operand_skips(arch: AnyArch, work: Workload, letter: str, reasons: dict[str, int]) -> tuple[np.ndarray, ...]:
@@ -87,7 +98,7 @@ def _mode(arch: AnyArch, pattern: Pattern, axis: str, dtype: str, operand: str) 
     if pattern.is_dense:
         return DENSE, ""
     if axis != "k":
-        return DENSE, f"groups of {operand} run along {axis}, not along the reduction axis k"
+        return DENSE, f"{_WRONG_AXIS} {operand} run along {axis}, not along the reduction axis k"
     mode = runs_as(pattern, able)
     if mode is None:
         return DENSE, f"{arch.name} has no mode for {pattern} (has {describe(able)})"

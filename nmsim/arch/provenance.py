@@ -138,7 +138,9 @@ def json_schema(model: type[BaseModel]) -> dict[str, Any]:
     return _marked(schema, schema)
 
 
-_MARK_PROPERTIES = {mark: {"type": "string", "minLength": 1, "description": _ASKED[mark]} for mark in MARKS}
+_MARK_PROPERTIES: dict[str, Any] = {
+    mark: {"type": "string", "minLength": 1, "description": _ASKED[mark]} for mark in MARKS
+}
 
 
 def _marked(part: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
@@ -162,9 +164,9 @@ def _entry(part: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
         return _marked(part, root)
     outer: dict[str, Any] = {key: part[key] for key in part if key in ("title", "description", "default")}
     plain = {key: value for key, value in part.items() if key not in outer}
-    marks = {**_MARK_PROPERTIES, "note": {"type": "string"}}
-    valued = {"type": "object", "properties": {"value": plain, **marks}, "required": ["value"]}
-    return {**outer, "anyOf": [_marked(plain, root), {**valued, "additionalProperties": False}]}
+    entries: dict[str, Any] = {"value": plain, **_MARK_PROPERTIES, "note": {"type": "string"}}
+    valued = {"type": "object", "properties": entries, "required": ["value"], "additionalProperties": False}
+    return outer | {"anyOf": [_marked(plain, root), valued]}
 
 
 def _is_object(part: dict[str, Any], root: dict[str, Any]) -> bool:

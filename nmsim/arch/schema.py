@@ -163,11 +163,11 @@ class SystolicArch(Arch):
     @model_validator(mode="after")
     def _tile_fits(self) -> SystolicArch:
         """The smallest tile of outputs must fit into the accumulators."""
-        rows = self.array.rows * (self.array.interleave if "os" in self.array.dataflows else 1)
-        need = rows * self.array.columns * ACCUMULATOR_BYTES
+        rows, columns = smallest_tile(self.array)
+        need = rows * columns * ACCUMULATOR_BYTES
         if need > usable(self.memories, self.memories.c_buffer):
             raise ValueError(
-                f"the smallest tile, {rows} x {self.array.columns} outputs of {ACCUMULATOR_BYTES} bytes, "
+                f"the smallest tile, {rows} x {columns} outputs of {ACCUMULATOR_BYTES} bytes, "
                 f"needs {need} B of memories.c_buffer (twice that when double_buffered)"
             )
         return self
@@ -224,6 +224,12 @@ MODELS: dict[str, type[SystolicArch] | type[TensorCoreArch]] = {"systolic": Syst
 
 ACCUMULATOR_BYTES = 4
 """Partial sums are kept in 32 bits by every machine modelled here."""
+
+
+def smallest_tile(array: SystolicArray) -> tuple[int, int]:
+    """Rows and columns of outputs that keep every unit busy, interleaved outputs included."""
+    turns = array.interleave if "os" in array.dataflows else 1
+    return array.rows * turns, array.columns * turns
 
 
 def usable(memories: SystolicMemories, size: float) -> float:

@@ -117,7 +117,7 @@ def _reasons(work: Workload, skip: Skips, ran_dense: np.ndarray) -> tuple[tuple[
 
 
 def _refuse_unsupported(work: Workload, skip: Skips) -> None:
-    if len(bad := np.flatnonzero(skip.reason)):
+    if len(bad := np.flatnonzero(skip.unsupported)):
         row = bad[0]
         more = f" (and {len(bad) - 1} more ops)" if len(bad) > 1 else ""
         layer, stage = work.names("layer")[row], work.names("stage")[row]

@@ -75,6 +75,7 @@ def gather(arch: AnyArch, work: Workload, skip: Skips, pruned_online: np.ndarray
     """
     m, n, k, count = (work[c].astype(float) for c in ("m", "n", "k", "count"))
     kept = kept_of(k, skip.n, skip.m)
+    skip = skip.dense_where(kept == k)
     useful = m * n * k * count * _density(work, "a", m, n, k) * _density(work, "b", m, n, k)
     if isinstance(arch, SystolicArch) and not arch.array.skips_inserted_zeros:
         m = work["m_inserted"].astype(float)
@@ -127,10 +128,13 @@ def _operand(work: Workload, letter: str, skip: Skips, share: np.ndarray, inline
 
 
 def _metadata_bits(n: np.ndarray, m: np.ndarray, layout: np.ndarray, share: np.ndarray, k: np.ndarray) -> np.ndarray:
-    """Index bits per dense element of an n:m operand in each layout, arrays [ops]."""
+    """Index bits per dense element of an n:m operand in each layout, arrays [ops].
+
+    An index counts no more positions than the reduction axis has.
+    """
     from scipy.special import gammaln
 
-    index = share * np.ceil(np.log2(m))
+    index = share * np.ceil(np.log2(np.minimum(m, k)))
     choices = np.round((gammaln(m + 1) - gammaln(n + 1) - gammaln(m - n + 1)) / np.log(2), 9)
     column = np.select([k <= 2**8, k <= 2**16], [8, 16], 32)
     by_layout = {"packed": index, "bitmask": 1.0, "combinatorial": np.ceil(choices) / m, "csr": share * column + 32 / k}

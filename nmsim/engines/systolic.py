@@ -16,6 +16,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from nmsim.arch.capability import SIDES
 from nmsim.arch.schema import SystolicArch
 from nmsim.engines.products import Operand, Products
 from nmsim.engines.tiling import ORDERS, ceil_div, refetches, tile_columns, tile_rows
-from nmsim.engines.timing import Timing, Waterfall
+from nmsim.engines.timing import Timing, Waterfall, total
 
 DATAFLOWS = ("os", "ws", "is")
 
@@ -100,12 +101,20 @@ def _candidates(arch: SystolicArch, p: Products, name: str) -> Iterator[tuple[Ch
         tile_n = tile_columns(arch, view, tile_m)
         if on_chip is None or name != "os":
             on_chip = _on_chip(arch, view, _passes(arch, view, name, tile_m)).cycles
-            if name != "os" and arch.array.stationary == "value":
+            if name != "os" and not _skips_streamed_zeros(arch):
                 on_chip = np.where(view.side == SIDES.index("A"), np.inf, on_chip)
         for order, letters in enumerate(ORDERS):
-            traffic = sum(_dram(arch, view, tile_m, tile_n, letters).values())
+            traffic = total(_dram(arch, view, tile_m, tile_n, letters))
             time = np.maximum(on_chip, traffic / _dram_bytes_per_cycle(arch))
             yield ((tile_n, tile_m, 1 - order) if name == "is" else (tile_m, tile_n, order)), time, traffic
+
+
+def _skips_streamed_zeros(arch: SystolicArch) -> bool:
+    """Whether a stationary array can skip zeros of the operand that streams past.
+
+    Units that hold single values cannot; SCALE-Sim counts as if they could (the same rows of k dropped everywhere).
+    """
+    return arch.array.stationary == "group" or arch.array.fold_overlap == "none"
 
 
 def _account(
@@ -118,8 +127,8 @@ def _account(
     fall = _on_chip(arch, p, passes)
     dram = _dram(arch, p, tile_m, tile_n, ORDERS[order])
     metadata = dram["metadata"]
-    fall.at_least("dram", (sum(dram.values()) - metadata) / _dram_bytes_per_cycle(arch))
-    fall.at_least("metadata", sum(dram.values()) / _dram_bytes_per_cycle(arch))
+    fall.at_least("dram", (total(dram) - metadata) / _dram_bytes_per_cycle(arch))
+    fall.at_least("metadata", total(dram) / _dram_bytes_per_cycle(arch))
     fall.plus("launch", np.full(len(p.m), arch.launch.floor * arch.clock if arch.launch else 0.0))
     port = _port(p, passes)
     if swap:
@@ -200,8 +209,7 @@ def stationary_operand(arch: SystolicArch, p: Products, tile_m: np.ndarray) -> P
     load = array.rows * at_once * np.where(sparse_b, kept, group)
     folds_k, folds_n = ceil_div(depth, array.rows * span), ceil_div(p.n, array.columns)
     fill = load + array.rows * (serial - 1 + array.accumulator_latency) + array.columns - 2
-    if array.fold_overlap == "none":
-        tile_m = p.m
+    tile_m = p.m if array.fold_overlap == "none" else np.minimum(tile_m, p.m)
     stripes = ceil_div(p.m, tile_m)
     jobs = folds_n * stripes * p.count
     waves = ceil_div(jobs, array.count)
@@ -283,20 +291,20 @@ def dense_where(p: Products, rows: np.ndarray) -> Products:
 
 def take(p: Products, rows: np.ndarray) -> Products:
     """The products of these rows."""
-    fields = {name: value[rows] for name, value in vars(p).items() if isinstance(value, np.ndarray)}
-    operands = {x: Operand(**{name: value[rows] for name, value in vars(getattr(p, x)).items()}) for x in "ab"}
-    return Products(**fields, **operands)
+    fields: dict[str, Any] = {name: value[rows] for name, value in vars(p).items() if isinstance(value, np.ndarray)}
+    a, b = (Operand(**{name: value[rows] for name, value in vars(x).items()}) for x in (p.a, p.b))
+    return Products(**fields, a=a, b=b)
 
 
 def _scatter(parts: list[tuple[np.ndarray, Timing]], size: int, plan: Plan) -> Timing:
     """One Timing [size] from those of disjoint rows."""
-    out: dict[str, dict[str, np.ndarray]] = {"causes": {}, "dram": {}, "port": {}}
-    totals = {name: np.zeros(size) for name in ("executed", "useful", "padded", "peak")}
+    groups: dict[str, Any] = {"causes": {}, "dram": {}, "port": {}}
+    figures: dict[str, Any] = {name: np.zeros(size) for name in ("executed", "useful", "padded", "peak")}
     for rows, timing in parts:
-        for group, columns in out.items():
+        for group, columns in groups.items():
             for name, values in getattr(timing, group).items():
                 columns.setdefault(name, np.zeros(size))[rows] = values
-        for name, column in totals.items():
+        for name, column in figures.items():
             column[rows] = getattr(timing, name)
     choice = {
         "dataflow": np.array(DATAFLOWS, dtype=object)[plan.dataflow],
@@ -305,4 +313,4 @@ def _scatter(parts: list[tuple[np.ndarray, Timing]], size: int, plan: Plan) -> T
         "loop_order": np.array(ORDERS, dtype=object)[plan.order],
         "ran_dense": plan.dense,
     }
-    return Timing(**out, **totals, plan=choice)
+    return Timing(**groups, **figures, plan=choice)

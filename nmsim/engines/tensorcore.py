@@ -20,7 +20,7 @@ import numpy as np
 from nmsim.arch.schema import TensorCoreArch
 from nmsim.engines.products import Products
 from nmsim.engines.tiling import ceil_div
-from nmsim.engines.timing import Timing, Waterfall
+from nmsim.engines.timing import Timing, Waterfall, total
 
 PARTIAL_BYTES = 4
 """Partial sums of a split reduction are exchanged in 32 bits."""
@@ -32,7 +32,7 @@ class Kernel:
 
     tile_m: np.ndarray | float
     tile_n: np.ndarray | float
-    split: np.ndarray | float
+    split_k: np.ndarray | float
 
 
 def evaluate(arch: TensorCoreArch, p: Products) -> Timing:
@@ -40,7 +40,7 @@ def evaluate(arch: TensorCoreArch, p: Products) -> Timing:
     kernel = choose(arch, p)
     fall, dram, port, padded = _run(arch, p, kernel)
     fall.plus("launch", np.full(len(p.m), arch.launch.floor * arch.clock))
-    plan = {"tile_m": kernel.tile_m, "tile_n": kernel.tile_n, "split_k": kernel.split}
+    plan = {name: np.asarray(value) for name, value in vars(kernel).items()}
     peak = arch.cores.count * p.rate
     return Timing(fall.causes, dram, port, plan, executed=p.executed, useful=p.useful, padded=padded, peak=peak)
 
@@ -53,7 +53,7 @@ def choose(arch: TensorCoreArch, p: Products) -> Kernel:
         cycles = _run(arch, p, candidate)[0].cycles
         better = cycles < best
         best = np.where(better, cycles, best)
-        for row, value in enumerate((candidate.tile_m, candidate.tile_n, candidate.split)):
+        for row, value in enumerate((candidate.tile_m, candidate.tile_n, candidate.split_k)):
             np.copyto(chosen[row], value, where=better)
     return Kernel(*chosen)
 
@@ -69,9 +69,9 @@ def _run(
     """The waterfall without launch, DRAM and L2 bytes per stream, and padded dense multiply-accumulates [ops]."""
     cores, clock = arch.cores, arch.clock
     grid_m, grid_n = ceil_div(p.m, kernel.tile_m), ceil_div(p.n, kernel.tile_n)
-    parts = grid_m * grid_n * p.count * kernel.split
+    parts = grid_m * grid_n * p.count * kernel.split_k
     waves = ceil_div(parts, cores.count)
-    depth = ceil_div(p.k, kernel.split * arch.kernels.k_step) * arch.kernels.k_step
+    depth = ceil_div(p.k, kernel.split_k * arch.kernels.k_step) * arch.kernels.k_step
     peak = cores.count * p.rate
     kept = p.pattern_n / p.pattern_m
 
@@ -85,13 +85,13 @@ def _run(
     fall.at_least("operand_feed", waves * depth * values / width)
     fall.at_least("metadata", waves * depth * (values + indices) / width)
     l2 = _l2_bytes(p, kernel, grid_m, grid_n)
-    fall.at_least("l2", sum(l2.values()) / (arch.memories.l2.bandwidth / clock))
+    fall.at_least("l2", total(l2) / (arch.memories.l2.bandwidth / clock))
     fall.plus("fill_drain", waves * arch.kernels.fill_cycles)
     dram = _dram_bytes(arch, p, grid_m, grid_n)
     per_cycle = arch.memories.dram.bandwidth * arch.memories.dram.efficiency / clock
     fall.at_least("dram", (dram["a"] + dram["b"] + dram["c"]) / per_cycle)
-    fall.at_least("metadata", sum(dram.values()) / per_cycle)
-    padded = grid_m * kernel.tile_m * grid_n * kernel.tile_n * depth * kernel.split * p.count
+    fall.at_least("metadata", total(dram) / per_cycle)
+    padded = grid_m * kernel.tile_m * grid_n * kernel.tile_n * depth * kernel.split_k * p.count
     return fall, dram, l2, padded
 
 
@@ -111,7 +111,7 @@ def _shared_memory_bytes(arch: TensorCoreArch, p: Products, kernel: Kernel) -> t
 def _l2_bytes(p: Products, kernel: Kernel, grid_m: np.ndarray, grid_n: np.ndarray) -> dict[str, np.ndarray]:
     """Bytes between L2 and the cores per stream [ops]: each row of tiles reads A once per column of tiles."""
     a, b = p.m * p.k * p.count * grid_n, p.n * p.k * p.count * grid_m
-    partial = np.where(np.asarray(kernel.split) > 1, 2.0 * kernel.split * PARTIAL_BYTES, 0.0)
+    partial = np.where(np.asarray(kernel.split_k) > 1, 2.0 * kernel.split_k * PARTIAL_BYTES, 0.0)
     return {
         "a": a * p.a.width * p.a.share,
         "b": b * p.b.width * p.b.share,

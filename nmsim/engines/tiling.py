@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from nmsim.arch.schema import ACCUMULATOR_BYTES, SystolicArch, usable
+from nmsim.arch.schema import ACCUMULATOR_BYTES, SystolicArch, smallest_tile, usable
 from nmsim.engines.products import Operand, Products
 
 ORDERS = ("mn", "nm")
@@ -19,10 +19,10 @@ def ceil_div(a: np.ndarray, b: np.ndarray | float) -> np.ndarray:
 
 
 def tile_rows(arch: SystolicArch, p: Products) -> Iterator[np.ndarray]:
-    """Candidate heights [ops] of the tile of outputs kept on chip: powers of two times the array's rows."""
+    """Candidate heights [ops] of the tile of outputs kept on chip: powers of two times the smallest."""
     array = arch.array
-    rows = array.rows * (array.interleave if "os" in array.dataflows else 1)
-    most = max(usable(arch.memories, arch.memories.c_buffer) // (array.columns * ACCUMULATOR_BYTES), rows)
+    rows, columns = smallest_tile(array)
+    most = max(usable(arch.memories, arch.memories.c_buffer) // (columns * ACCUMULATOR_BYTES), rows)
     needed = min(most, float(np.max(p.m, initial=1.0)))
     while True:
         yield np.minimum(rows, ceil_div(p.m, array.rows) * array.rows)
@@ -32,8 +32,8 @@ def tile_rows(arch: SystolicArch, p: Products) -> Iterator[np.ndarray]:
 
 
 def tile_columns(arch: SystolicArch, p: Products, tile_m: np.ndarray) -> np.ndarray:
-    """The widest tile [ops] of that height whose 32-bit sums fit the accumulators, in columns of the array."""
-    columns = arch.array.columns
+    """The widest tile [ops] of that height whose 32-bit sums fit the accumulators, in steps of the smallest."""
+    _, columns = smallest_tile(arch.array)
     fit = np.floor(usable(arch.memories, arch.memories.c_buffer) / (ACCUMULATOR_BYTES * tile_m) / columns) * columns
     return np.clip(fit, columns, ceil_div(p.n, columns) * columns)
 

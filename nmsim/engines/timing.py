@@ -40,6 +40,11 @@ class Waterfall:
         self.cycles = self.cycles + cycles
 
 
+def total(streams: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Sum [ops] over the streams."""
+    return np.sum(list(streams.values()), axis=0)
+
+
 @dataclass(frozen=True)
 class Timing:
     """What an engine finds for each op, arrays [ops].

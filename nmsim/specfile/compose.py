@@ -113,7 +113,7 @@ class _Composer:
     def _content(self, event: NodeEvent, depth: int) -> Node:
         if isinstance(event, ScalarEvent):
             return Node(self._scalar(event), _position(event))
-        self._check_tag(event)
+        self._tag_is_known(event)
         return self._mapping(event, depth) if isinstance(event, MappingStartEvent) else self._sequence(event, depth)
 
     def _alias(self, event: NodeEvent, depth: int) -> Node:
@@ -167,11 +167,11 @@ class _Composer:
     def _scalar(self, event: ScalarEvent) -> scalars.Scalar:
         text = event.value
         tag = _tag(event)
-        self._check_tag(event)
-        if _SURROGATE.search(text):
-            self._note(event, "an escape writes half a character (a lone surrogate)")
-            return ""
+        if not self._tag_is_known(event):
+            return text
         try:
+            if _SURROGATE.search(text):
+                text = _joined(text)
             if tag.startswith(_CORE):
                 return scalars.cast(text, tag.removeprefix(_CORE))
             return scalars.resolve(text) if event.style is None and not tag else text
@@ -179,15 +179,18 @@ class _Composer:
             self._note(event, str(error))
             return text
 
-    def _check_tag(self, event: NodeEvent) -> None:
+    def _tag_is_known(self, event: NodeEvent) -> bool:
+        """Whether the tag of `event` is none or a core tag of its kind; notes a problem otherwise."""
         if isinstance(event, ScalarEvent):
             known = {_CORE + kind for kind in ("null", "bool", "int", "float", "str")}
         else:
             known = {_CORE + ("map" if isinstance(event, MappingStartEvent) else "seq")}
         tag = _tag(event)
-        if tag not in {"", "!", *known}:
-            shown = tag.replace(_CORE, "!!")
-            self._note(event, f"the tag {shown} is not allowed here; write the value without a tag")
+        if tag in {"", "!", *known}:
+            return True
+        shown = tag.replace(_CORE, "!!")
+        self._note(event, f"the tag {shown} is not allowed here; write the value without a tag")
+        return False
 
     def _add(self, event: NodeEvent, nodes: int, depth: int) -> None:
         self.count += nodes
@@ -210,3 +213,11 @@ def _position(event: Event) -> Position:
 def _tag(event: NodeEvent) -> str:
     tag = getattr(event, "tag", None)
     return "" if tag is None else str(tag)
+
+
+def _joined(text: str) -> str:
+    """`text` with the surrogate pairs that JSON's escapes write joined to characters."""
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        raise ValueError("an escape writes half a character (a lone surrogate)") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -52,8 +52,7 @@ class Place:
         if len(members) > 1:
             return replace(self, type=_chosen(members, step))
         if isinstance(here, type) and issubclass(here, BaseModel):
-            field = _fields(here).get(str(step))
-            return Place((*self.path, step), field.annotation if field else Any, here, field)
+            return Place((*self.path, step), _types(here).get(str(step), Any), here, _fields(here).get(str(step)))
         if step == "[key]":
             return self
         return Place((*self.path, step), _item(here, step))
@@ -62,6 +61,16 @@ class Place:
 def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
     """The fields of `model` under the names that a file uses."""
     return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def _types(model: type[BaseModel]) -> dict[str, Any]:
+    """The type of each field of `model`, under the names that a file uses."""
+    try:
+        # A model that contains itself keeps an unresolved reference in its fields, though pydantic resolved it.
+        hints = get_type_hints(model, include_extras=True)
+    except NameError:  # a model made inside a function
+        hints = {}
+    return {f.alias or name: hints.get(name, f.annotation) for name, f in model.model_fields.items()}
 
 
 def _bare(tp: Any) -> Any:

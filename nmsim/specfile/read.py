@@ -65,7 +65,9 @@ def _events(text: str, name: str) -> Iterator[Event]:
                 line, column = mark.line + 1, mark.column + 1
             raise SpecError([Problem(name, line, column, "", _explained(error))]) from None
         except Exception as error:  # ruamel lets ValueError, OverflowError and others out of odd escapes and directives
-            raise SpecError([Problem(name, line, column, "", f"not YAML after this place: {error}")]) from None
+            raise SpecError(
+                [Problem(name, line, column, "", f"cannot be read as YAML after this place: {error}")]
+            ) from None
         line, column = event.end_mark.line + 1, event.end_mark.column + 1
         yield event
 

@@ -51,7 +51,8 @@ def _mismatch(errors: list[Any]) -> str:
     names = list(dict.fromkeys(name for e in errors for name in _expected(e)))
     if isinstance(given, str) and all(e["type"] in _CHOICES for e in errors):
         return unknown("value", given, names)
-    return f"expected {' or '.join(names)}, got {_show(given)}"
+    choices = " or ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
+    return f"expected {choices}, got {_show(given)}"
 
 
 def _problem(document: Document, prefix: Path, place: Place, error: Any) -> Problem:

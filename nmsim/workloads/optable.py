@@ -204,7 +204,9 @@ class WorkloadBuilder:
             for column, names in CODES.items():
                 row[column] = _code(column, names, row[column])
         try:
-            columns = {c: np.array([row[c] for row in rows], dtype=t) for c, t in COLUMNS.items()}
+            columns: dict[str, np.ndarray] = {
+                c: np.array([row[c] for row in rows], dtype=t) for c, t in COLUMNS.items()
+            }
         except OverflowError:
             raise ShapeError(f"workload {self.name!r}: a size overflows a 64-bit count") from None
         tables: dict[str, Any] = {name: tuple(entries) for name, entries in self._tables.items()}

@@ -1,0 +1,59 @@
+"""Workloads by name or from a file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from nmsim.errors import UnsupportedError
+from nmsim.library import find
+from nmsim.workloads.check import read_model_file
+from nmsim.workloads.model import Model
+from nmsim.workloads.optable import Workload
+from nmsim.workloads.tables import read_products
+
+YAML = (".yaml", ".yml")
+FOREIGN = {".json": "Hugging Face config.json", ".onnx": "ONNX"}
+
+
+def load_workload(
+    name_or_path: str | os.PathLike[str],
+    batch: int = 1,
+    seq_len: int | Mapping[str, int] | None = None,
+    decode: bool = False,
+    context: int | None = None,
+    dtype: str = "fp16",
+) -> Workload:
+    """The forward pass of a model, dense, from the library by name or from a .yaml file; or the products of a .csv.
+
+    `seq_len` replaces the tokens per sample of every stream whose length is not fixed by the architecture, or of
+    those it names. `decode` is one step of generation: one new token per sample, which attends to `context` cached
+    tokens, itself included (default: the length of its stream). `.training(...)` and `.inference(...)` of the
+    result apply a recipe.
+
+    Raises SpecError with every mistake of the file, UnsupportedError for an unknown name, a file that cannot be
+    read yet, or an option that the model has no use for, ShapeError for sizes below 1 or beyond 64 bits.
+    """
+    path = _path(name_or_path)
+    if path.suffix.lower() == ".csv":
+        if batch != 1 or seq_len is not None or decode or context is not None:
+            raise UnsupportedError(f"{path.name} is a table of products: it has no batch, seq_len, decode or context")
+        return read_products(path, dtype)
+    return Model.build(read_model_file(path), batch, seq_len, decode, context).forward(dtype)
+
+
+def _path(name_or_path: str | os.PathLike[str]) -> Path:
+    """The file meant; a text without a folder and a known ending is a library name."""
+    text = os.fspath(name_or_path)
+    path = Path(text)
+    suffix = path.suffix.lower()
+    if suffix in FOREIGN:
+        raise UnsupportedError(
+            f"{path.name}: {FOREIGN[suffix]} files cannot be imported yet; write the layers as YAML; see workloads/"
+        )
+    if suffix in (*YAML, ".csv"):
+        return path
+    if isinstance(name_or_path, str) and path.name == text:
+        return find("workloads", text)
+    raise UnsupportedError(f"{text}: a workload file ends in .yaml, .yml or .csv")
