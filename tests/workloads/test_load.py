@@ -296,15 +296,18 @@ def test_bad_tables():
 
 
 def test_a_million_products_take_less_than_a_second():
-    """About 0.15 s on one core; the bound leaves room for a busy machine."""
+    """About 0.15 s on one core; the best of three, so that a busy machine does not decide."""
     rng = np.random.default_rng(0)
     rows = 1_000_000
     sizes = {name: rng.integers(1, 4096, rows) for name in ("m", "n", "k")}
     frame = pd.DataFrame({**sizes, "pattern": rng.choice(["dense", "2:4", "1:4"], rows)})
-    start = time.perf_counter()
-    work = gemms(frame)
-    assert time.perf_counter() - start < 1.0
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        work = gemms(frame)
+        seconds.append(time.perf_counter() - start)
     assert len(work) == rows
+    assert min(seconds) < 1.0
 
 
 def test_products_load_numpy_only():
