@@ -33,13 +33,15 @@ DATAFLOWS = ("os", "ws", "is")
 class Passes:
     """What one dataflow costs on the array, in cycles [ops] unless said otherwise.
 
-    `steps` with every unit busy or padded, `stall` waiting for the adder, `fill` filling, draining and loading,
-    `reduction` the least time in which the pruning lanes can supply the stream; `a_times`, `b_times` how often each
-    element of an operand passes the port; `padded` dense multiply-accumulates of the padded tiles.
+    `steps` with every unit busy or padded, `stall` waiting for the adder, `loading` waiting for the next stationary
+    tile, `fill` filling and draining, `reduction` the least time in which the pruning lanes can supply the stream;
+    `a_times`, `b_times` how often each element of an operand passes the port; `padded` dense multiply-accumulates of
+    the padded tiles.
     """
 
     steps: np.ndarray
     stall: np.ndarray
+    loading: np.ndarray
     fill: np.ndarray
     reduction: np.ndarray
     a_times: np.ndarray
@@ -98,12 +100,12 @@ def _candidates(arch: SystolicArch, p: Products, name: str) -> Iterator[tuple[Ch
     view = transposed(p) if name == "is" else p
     on_chip = None
     for tile_m in tile_rows(arch, view):
-        tile_n = tile_columns(arch, view, tile_m)
         if on_chip is None or name != "os":
             on_chip = _on_chip(arch, view, _passes(arch, view, name, tile_m)).cycles
             if name != "os" and not _skips_streamed_zeros(arch):
                 on_chip = np.where(view.side == SIDES.index("A"), np.inf, on_chip)
         for order, letters in enumerate(ORDERS):
+            tile_n = tile_columns(arch, view, tile_m, letters)
             traffic = total(_dram(arch, view, tile_m, tile_n, letters))
             time = np.maximum(on_chip, traffic / _dram_bytes_per_cycle(arch))
             yield ((tile_n, tile_m, 1 - order) if name == "is" else (tile_m, tile_n, order)), time, traffic
@@ -145,6 +147,7 @@ def _on_chip(arch: SystolicArch, p: Products, passes: Passes) -> Waterfall:
     fall.at_least("unskipped", p.executed / peak)
     fall.at_least("granularity", passes.steps)
     fall.plus("issue", passes.stall)
+    fall.plus("fill_drain", passes.loading)
     fall.at_least("reduction", passes.reduction)
     if array.operand_port is not None:
         port = _port(p, passes)
@@ -183,7 +186,8 @@ def output_stationary(arch: SystolicArch, p: Products) -> Passes:
     fill = array.rows + array.columns - 2
     folds_m, folds_n = ceil_div(p.m, high * array.rows), ceil_div(p.n, wide * array.columns)
     return Passes(
-        steps=steps, stall=stall, fill=waves_best * fill if array.fold_overlap == "none" else np.full(len(p.m), fill),
+        steps=steps, stall=stall, loading=np.zeros(len(p.m)),
+        fill=waves_best * fill if array.fold_overlap == "none" else np.full(len(p.m), fill),
         reduction=waves_best * p.k * high * wide * _lane_turns(arch, p) * p.inline,
         a_times=folds_n, b_times=folds_m,
         padded=folds_m * high * array.rows * folds_n * wide * array.columns * p.k * p.count,
@@ -194,20 +198,21 @@ def stationary_operand(arch: SystolicArch, p: Products, tile_m: np.ndarray) -> P
     """Each unit keeps values of B (one, or a whole group when sparse) while the rows of A stream past.
 
     Units that hold a group take N cycles per row of A and cover R M elements of k (of a sparse A the group of B is
-    held whole); units that hold single kept values shorten k instead, which only a sparse B allows.
+    held whole); units that hold single kept values shorten k instead, which only a sparse B allows. Loading takes a
+    cycle per value and column: R a fold for single values, what there is to load for groups.
     """
     array = arch.array
     sparse_b = p.side == SIDES.index("B")
     if array.stationary == "group":
-        kept, group, depth = p.pattern_n, p.pattern_m, p.k
+        kept, group, depth, loaded = p.pattern_n, p.pattern_m, p.k, np.where(sparse_b, p.kept, p.k)
     else:
         kept = group = np.ones(len(p.m))
-        depth = p.kept
+        depth, loaded = p.kept, None
     at_once = np.maximum(np.floor(p.rate / kept), 1.0)
     serial = ceil_div(at_once * kept, p.rate)
     span = at_once * group
-    load = array.rows * at_once * np.where(sparse_b, kept, group)
     folds_k, folds_n = ceil_div(depth, array.rows * span), ceil_div(p.n, array.columns)
+    load = array.rows * at_once if loaded is None else loaded / folds_k
     fill = load + array.rows * (serial - 1 + array.accumulator_latency) + array.columns - 2
     tile_m = p.m if array.fold_overlap == "none" else np.minimum(tile_m, p.m)
     stripes = ceil_div(p.m, tile_m)
@@ -215,13 +220,12 @@ def stationary_operand(arch: SystolicArch, p: Products, tile_m: np.ndarray) -> P
     waves = ceil_div(jobs, array.count)
     short = stripes * tile_m - p.m if array.count == 1 else np.zeros(len(p.m))
     steps = folds_k * (waves * tile_m - folds_n * p.count * short) * serial
-    if array.fold_overlap == "none":
-        exposed = folds_k * waves * fill
-    else:
-        exposed = folds_k * waves * np.maximum(load - tile_m * serial, 0.0) + fill
+    serial_folds = array.fold_overlap == "none"
+    late = (folds_k * waves - 1) * np.maximum(load - tile_m * serial, 0.0)
     pruned = np.where(sparse_b, array.rows * span, tile_m * group)
     return Passes(
-        steps=steps, stall=np.zeros(len(p.m)), fill=exposed,
+        steps=steps, stall=np.zeros(len(p.m)), loading=late * (not serial_folds),
+        fill=fill * (folds_k * waves if serial_folds else 1.0),
         reduction=folds_k * waves * pruned * _lane_turns(arch, p) * p.inline,
         a_times=folds_n, b_times=stripes,
         padded=p.m * folds_n * array.columns * np.maximum(folds_k * array.rows * span, p.k) * p.count,

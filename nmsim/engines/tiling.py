@@ -31,11 +31,16 @@ def tile_rows(arch: SystolicArch, p: Products) -> Iterator[np.ndarray]:
         rows *= 2
 
 
-def tile_columns(arch: SystolicArch, p: Products, tile_m: np.ndarray) -> np.ndarray:
-    """The widest tile [ops] of that height whose 32-bit sums fit the accumulators, in steps of the smallest."""
+def tile_columns(arch: SystolicArch, p: Products, tile_m: np.ndarray, order: str) -> np.ndarray:
+    """The widest tile [ops] of that height whose 32-bit sums fit the accumulators, in steps of the smallest.
+
+    Walking along a stripe of columns (`nm`), it is also no wider than a stripe of B that fits its buffer.
+    """
     _, columns = smallest_tile(arch.array)
-    fit = np.floor(usable(arch.memories, arch.memories.c_buffer) / (ACCUMULATOR_BYTES * tile_m) / columns) * columns
-    return np.clip(fit, columns, ceil_div(p.n, columns) * columns)
+    widest = usable(arch.memories, arch.memories.c_buffer) / (ACCUMULATOR_BYTES * tile_m)
+    if order == "nm":
+        widest = np.minimum(widest, p.n * usable(arch.memories, arch.memories.b_buffer) / footprint(p.b, p.count))
+    return np.clip(np.floor(widest / columns) * columns, columns, ceil_div(p.n, columns) * columns)
 
 
 def refetches(
