@@ -11,7 +11,7 @@ from nmsim.energy.table import ActionTable, action_table
 from nmsim.workloads.optable import DTYPES
 
 COMPONENTS = {
-    "mac": "multiply-accumulates, padding and unskipped zeros not counted",
+    "mac": "multiply-accumulates carried out, unskipped zeros included, padding not",
     "buffers": "on-chip memory between DRAM and the units, indices included",
     "dram": "off-chip memory",
     "vector": "element-wise arithmetic and weight updates",

@@ -76,6 +76,15 @@ def test_sparse_os_needs_the_dense_operand_faster():
     assert bound == {"useful": 128, "operand_feed": 192, "metadata": 12, "fill_drain": 62}
 
 
+def test_a_port_sized_for_2_to_4_holds_back_2_to_8():
+    """128x64x64 at 2:4: 8 tiles of 32 cycles need A 32768 B, B 16384 B and 2048 B of indices, 200 B a cycle. Through
+    that port 2:8, with half the multiply-accumulates, still moves 42496 B: 212.48 cycles, 1.2 times faster, not 2."""
+    arch = sat(operand_port="200 B/clk")
+    half, quarter = run(arch, 128, 64, 64, "2:4"), run(arch, 128, 64, 64, "2:8")
+    assert half.cycles == 256 + 62
+    assert quarter.cycles == pytest.approx(212.48 + 62)
+
+
 def test_weight_stationary_dense():
     """k = 256: 8 folds of 1000 rows; filling 2*32 + 32 - 2."""
     assert causes(run(sat(dataflows=["ws"]), 1000, 32, 256)) == {"useful": 8000, "fill_drain": 94}
