@@ -1,0 +1,1 @@
+"""Training in NumPy: data, layers, sparse recipes and the loop that runs them."""

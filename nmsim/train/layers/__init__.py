@@ -1,0 +1,1 @@
+"""Layers: an explicit forward and backward pair for each operation."""
