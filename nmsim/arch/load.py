@@ -31,7 +31,7 @@ def from_document(document: Document, overrides: Mapping[str, Any] | None = None
         document = set_path(document, path, value)
     plain, provenance, problems = split(document)
     kind = plain.data.get("kind") if isinstance(plain.data, dict) else None
-    if kind not in MODELS:
+    if not isinstance(kind, str) or kind not in MODELS:
         raise SpecError([*problems, _no_kind(plain, kind)])
     try:
         arch: AnyArch = validate(MODELS[kind], plain)

@@ -128,9 +128,8 @@ def _account(
     passes = _passes(arch, p, DATAFLOWS[dataflow], tile_m)
     fall = _on_chip(arch, p, passes)
     dram = _dram(arch, p, tile_m, tile_n, ORDERS[order])
-    metadata = dram["metadata"]
-    fall.at_least("dram", (total(dram) - metadata) / _dram_bytes_per_cycle(arch))
-    fall.at_least("metadata", total(dram) / _dram_bytes_per_cycle(arch))
+    rate = _dram_bytes_per_cycle(arch)
+    fall.resource("dram", (dram["a"] + dram["b"] + dram["c"]) / rate, dram["metadata"] / rate)
     fall.plus("launch", np.full(len(p.m), arch.launch.floor * arch.clock if arch.launch else 0.0))
     port = _port(p, passes)
     if swap:
@@ -148,12 +147,11 @@ def _on_chip(arch: SystolicArch, p: Products, passes: Passes) -> Waterfall:
     fall.at_least("granularity", passes.steps)
     fall.plus("issue", passes.stall)
     fall.plus("fill_drain", passes.loading)
-    fall.at_least("reduction", passes.reduction)
+    fall.resource("reduction", passes.reduction)
     if array.operand_port is not None:
         port = _port(p, passes)
         width = array.operand_port * array.count
-        fall.at_least("operand_feed", (port["a"] + port["b"]) / width)
-        fall.at_least("metadata", (port["a"] + port["b"] + port["metadata"]) / width)
+        fall.resource("operand_feed", (port["a"] + port["b"]) / width, port["metadata"] / width)
     fall.plus("fill_drain", passes.fill)
     return fall
 

@@ -82,15 +82,13 @@ def _run(
     fall.at_least("issue", issue / cores.mma_efficiency)
     values, indices = _shared_memory_bytes(arch, p, kernel)
     width = cores.shared_memory_bandwidth
-    fall.at_least("operand_feed", waves * depth * values / width)
-    fall.at_least("metadata", waves * depth * (values + indices) / width)
+    fall.resource("operand_feed", waves * depth * values / width, waves * depth * indices / width)
     l2 = _l2_bytes(p, kernel, grid_m, grid_n)
-    fall.at_least("l2", total(l2) / (arch.memories.l2.bandwidth / clock))
+    fall.resource("l2", total(l2) / (arch.memories.l2.bandwidth / clock))
     fall.plus("fill_drain", waves * arch.kernels.fill_cycles)
     dram = _dram_bytes(arch, p, grid_m, grid_n)
     per_cycle = arch.memories.dram.bandwidth * arch.memories.dram.efficiency / clock
-    fall.at_least("dram", (dram["a"] + dram["b"] + dram["c"]) / per_cycle)
-    fall.at_least("metadata", total(dram) / per_cycle)
+    fall.resource("dram", (dram["a"] + dram["b"] + dram["c"]) / per_cycle, dram["metadata"] / per_cycle)
     padded = grid_m * kernel.tile_m * grid_n * kernel.tile_n * depth * kernel.split_k * p.count
     return fall, dram, l2, padded
 

@@ -20,24 +20,39 @@ CAUSES = {
     "dram": "waiting for DRAM",
     "launch": "starting the op",
 }
-"""What an op's cycles go to, in the order in which the bounds are applied."""
+"""What an op's cycles go to, in the order in which they are booked; see Waterfall for what binds."""
 
 
 class Waterfall:
-    """Bounds on the cycles of each op, applied one after another; what each adds is booked under its cause."""
+    """The cycles of each op, built up bound by bound; what each adds is booked under its cause.
+
+    The multiply units form a chain: useful work, then what keeps them from it (`at_least`, `plus`). A port or memory
+    works beside them (`resource`): where it takes longer it binds, and all time beyond useful work is booked to it,
+    since a shorter chain would not have helped.
+    """
 
     def __init__(self, useful: np.ndarray):
         self.cycles = useful
         self.causes: dict[str, np.ndarray] = {"useful": useful}
 
     def at_least(self, cause: str, cycles: np.ndarray) -> None:
-        """The op also needs `cycles` of a resource that works beside the others."""
+        """The chain takes at least `cycles` because of this cause."""
         self.plus(cause, np.maximum(cycles - self.cycles, 0.0))
 
     def plus(self, cause: str, cycles: np.ndarray) -> None:
         """The op needs `cycles` more, after the others."""
         self.causes[cause] = self.causes.get(cause, 0.0) + cycles
         self.cycles = self.cycles + cycles
+
+    def resource(self, cause: str, values: np.ndarray, metadata: np.ndarray | float = 0.0) -> None:
+        """A resource beside the chain needs `values` cycles, and `metadata` more for indices."""
+        binds = values > self.cycles
+        for name, lost in self.causes.items():
+            if name != "useful":
+                self.causes[name] = np.where(binds, 0.0, lost)
+        self.causes[cause] = self.causes.get(cause, 0.0) + np.where(binds, values - self.causes["useful"], 0.0)
+        self.cycles = np.maximum(self.cycles, values)
+        self.at_least("metadata", values + metadata)
 
 
 def total(streams: Mapping[str, np.ndarray]) -> np.ndarray:

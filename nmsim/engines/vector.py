@@ -12,7 +12,7 @@ import numpy as np
 from nmsim.arch.capability import runs_as
 from nmsim.arch.schema import AnyArch, SystolicArch
 from nmsim.engines.products import BITS
-from nmsim.engines.timing import Timing, Waterfall, total
+from nmsim.engines.timing import Timing, Waterfall
 from nmsim.workloads.optable import ROLES, Workload
 
 
@@ -26,8 +26,7 @@ def evaluate(arch: AnyArch, work: Workload) -> Timing:
     fall = Waterfall(np.where(free, 0.0, elements * per_element / lanes))
     dram = {name: np.where(free, 0.0, size) for name, size in _dram_bytes(arch, work).items()}
     bandwidth = arch.memories.dram.bandwidth * arch.memories.dram.efficiency / arch.clock
-    fall.at_least("dram", (dram["a"] + dram["b"] + dram["c"]) / bandwidth)
-    fall.at_least("metadata", total(dram) / bandwidth)
+    fall.resource("dram", (dram["a"] + dram["b"] + dram["c"]) / bandwidth, dram["metadata"] / bandwidth)
     fall.plus("launch", np.where(free, 0.0, arch.launch.floor * arch.clock if arch.launch else 0.0))
     prune = work.is_stage("PRUNE")
     return Timing(

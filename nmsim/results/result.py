@@ -128,7 +128,10 @@ class Result:
         order = list(dict.fromkeys(codes.tolist()))
         sums = np.bincount(codes, weights=values)
         names = labels or dict(zip(codes.tolist(), self.workload.names(column), strict=True))
-        return {str(names[code]): float(sums[code]) for code in order}
+        amounts: dict[str, float] = {}
+        for code in order:
+            amounts[str(names[code])] = amounts.get(str(names[code]), 0.0) + float(sums[code])
+        return amounts
 
     def _by_part(self, by: str) -> tuple[str, dict[str, float]]:
         if by == "cause":

@@ -1,0 +1,155 @@
+"""`nmsim list`: what there is to choose from, and what the figures of a result are called."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from nmsim.cli.parser import add_formats
+from nmsim.errors import UnsupportedError
+
+Row = dict[str, object]
+
+FORMAT_MEANINGS = {
+    "dense": "every element, no indices",
+    "packed": "the n elements kept of each group, and the place of each: ceil(log2 m) bits",
+    "bitmask": "the non-zeros, and one bit per element",
+    "combinatorial": "the elements kept, and ceil(log2 C(m, n)) bits per group",
+    "csr": "the non-zeros, a column index each, and 32-bit row pointers",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the verb."""
+    parser.add_argument("kind", choices=tuple(LISTS), help="what to list")
+    parser.add_argument("arch", nargs="?", metavar="ARCH", help="with `assumptions`: the machine")
+    add_formats(parser)
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Print the list."""
+    from nmsim.report.tables import csv_text
+    from nmsim.results.io import dump
+
+    rows = _rows(args.kind, args.arch)
+    if args.json:
+        sys.stdout.write(dump(rows))
+    elif args.csv:
+        sys.stdout.write(csv_text(rows))
+    else:
+        print(_text(rows) if rows else "Every number of the machine has a source.")
+    return 0
+
+
+def _rows(kind: str, arch: str | None) -> list[Row]:
+    if kind == "assumptions":
+        if arch is None:
+            raise UnsupportedError("list assumptions needs a machine: nmsim list assumptions ARCH")
+        return _assumptions(arch)
+    if arch is not None:
+        raise UnsupportedError(f"list {kind} takes no further argument, got {arch!r}")
+    return LISTS[kind]()
+
+
+def _text(rows: list[Row]) -> str:
+    """The rows as a table; a key that ends in a unit is a quantity, and its column is named without the unit."""
+    from nmsim.report.tables import quantity, table
+
+    units = {key: unit for key in rows[0] for suffix, unit in _SUFFIXES.items() if key.endswith(suffix)}
+    headers = [
+        next((key.removesuffix(s) for s in _SUFFIXES if key.endswith(s)), key).replace("_", " ") for key in rows[0]
+    ]
+    cells = [
+        [quantity(float(str(value)), units[key]) if key in units else value for key, value in row.items()]
+        for row in rows
+    ]
+    return table(cells, headers, "".join("r" if key in units else "l" for key in rows[0]), indent=0)
+
+
+_SUFFIXES = {"_hz": "Hz", "_mac_per_s": "MAC/s", "_macs": "MAC", "_count": ""}
+
+
+def _arches() -> list[Row]:
+    from nmsim import library
+    from nmsim.arch.capability import describe
+    from nmsim.arch.load import load_arch
+    from nmsim.report.machines import peak
+
+    rows: list[Row] = []
+    for name in library.names("arch_configs"):
+        arch = load_arch(name)
+        dtype, rate = peak(arch)
+        rows.append({
+            "name": name, "clock_hz": arch.clock, "peak_mac_per_s": rate, "dtype": dtype,
+            "sparse": describe(arch.sparsity), "title": arch.title,
+        })  # fmt: skip
+    return rows
+
+
+def _workloads() -> list[Row]:
+    from nmsim import library
+    from nmsim.workloads.load import load_workload
+
+    rows: list[Row] = []
+    for name in library.names("workloads"):
+        model = load_workload(name).require_model()
+        rows.append({
+            "name": name, "parameters_count": model.parameters, "sample_macs": model.macs, "title": model.file.title
+        })  # fmt: skip
+    return rows
+
+
+def _recipes() -> list[Row]:
+    from nmsim.sparsity.recipe import RECIPES
+
+    return [{"name": r.name, "title": r.title, "source": r.source} for r in RECIPES.values()]
+
+
+def _metrics() -> list[Row]:
+    from nmsim.results.metrics import METRICS
+
+    return [{"name": m.name, "unit": m.unit, "meaning": m.meaning} for m in METRICS.values()]
+
+
+def _causes() -> list[Row]:
+    from nmsim.engines.timing import CAUSES
+
+    return [{"name": name, "meaning": meaning} for name, meaning in CAUSES.items()]
+
+
+def _components() -> list[Row]:
+    from nmsim.energy.account import COMPONENTS
+
+    return [{"name": name, "meaning": meaning} for name, meaning in COMPONENTS.items()]
+
+
+def _formats() -> list[Row]:
+    return [{"name": name, "stores": meaning} for name, meaning in FORMAT_MEANINGS.items()]
+
+
+def _dtypes() -> list[Row]:
+    from nmsim.workloads.optable import DTYPE_BITS
+
+    return [{"name": name, "bits": bits} for name, bits in DTYPE_BITS.items()]
+
+
+def _assumptions(arch: str) -> list[Row]:
+    from nmsim.arch.load import load_arch
+    from nmsim.specfile import format_path
+
+    marks = load_arch(arch).provenance.items()
+    return [{"number": format_path(path), "known": p.kind, "why": p.text} for path, p in marks if p.kind != "source"]
+
+
+LISTS: dict[str, Callable[[], list[Row]]] = {
+    "arch": _arches,
+    "workloads": _workloads,
+    "recipes": _recipes,
+    "metrics": _metrics,
+    "causes": _causes,
+    "components": _components,
+    "formats": _formats,
+    "dtypes": _dtypes,
+    "assumptions": list,
+}

@@ -1,0 +1,132 @@
+"""`nmsim run`: simulate a model on a machine."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from nmsim.cli.parser import add_formats, length, pair, whole, whole_or_none
+from nmsim.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from nmsim.arch.schema import AnyArch
+    from nmsim.results.io import Origins
+    from nmsim.results.result import Result
+    from nmsim.workloads.optable import Workload
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the verb."""
+    parser.add_argument("arch", metavar="ARCH", help="a machine: a name from `nmsim list arch`, or a YAML file")
+    parser.add_argument(
+        "workload",
+        metavar="WORKLOAD",
+        help="a model: a name from `nmsim list workloads`, a YAML file, or a CSV of products",
+    )
+    _add_work(parser)
+    machine = parser.add_argument_group("the machine")
+    machine.add_argument("--engine", default="analytic", metavar="NAME", help="analytic")
+    machine.add_argument(
+        "--set", type=pair, action="append", default=[], metavar="PATH=VALUE", dest="overrides",
+        help="replace a number of the machine, as memories.dram.bandwidth='12.8 GB/s'; may be repeated",
+    )  # fmt: skip
+    machine.add_argument("--strict", action="store_true", help="fail where the machine cannot skip a pattern")
+    output = parser.add_argument_group("output")
+    output.add_argument("--top", type=whole_or_none, default=10, metavar="K", help="layers to show (10)")
+    output.add_argument("-o", "--output", metavar="DIR", help="write result.json, ops.csv and plots into DIR")
+    output.add_argument("--no-plots", action="store_true", help="with -o: no plots")
+    add_formats(parser, "a row per operation")
+
+
+def _add_work(parser: argparse.ArgumentParser) -> None:
+    work = parser.add_argument_group("the work")
+    work.add_argument("--recipe", metavar="R", help="train by this recipe (`nmsim list recipes`); without: inference")
+    work.add_argument("--pattern", metavar="N:M", help="sparsity pattern, as 2:8; without: dense")
+    work.add_argument("--batch", type=whole, default=1, metavar="B", help="samples per step (1)")
+    work.add_argument(
+        "--seq-len", type=length, action="append", default=[], metavar="[NAME=]L",
+        help="tokens per sample, of all streams or of the one named; may be repeated",
+    )  # fmt: skip
+    work.add_argument(
+        "--phase", choices=("prefill", "decode"), default="prefill", help="decode: one token of generation"
+    )
+    work.add_argument("--context", type=whole, metavar="C", help="with decode: cached tokens attended to")
+    work.add_argument("--dtype", default="fp16", metavar="T", help="data type (fp16)")
+    work.add_argument("--optimizer", metavar="NAME", help="update rule of a training recipe (sgd_momentum)")
+    work.add_argument("--steps", type=whole, metavar="S", help="steps of the run (1)")
+    work.add_argument("--keep-dense", action="append", metavar="GLOB", help="layers to leave dense; may be repeated")
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Simulate, write files, print."""
+    from nmsim.arch.load import load_arch
+    from nmsim.engines.run import simulate
+    from nmsim.results.io import require_directory
+
+    if args.output is not None:
+        require_directory(args.output)
+    arch = load_arch(args.arch, dict(args.overrides))
+    result = simulate(arch, _workload(args), engine=args.engine, strict=args.strict)
+    origins = _origins(arch)
+    if args.output is not None:
+        _write(result, origins, args)
+    _print(result, origins, args)
+    return 0
+
+
+def _workload(args: argparse.Namespace) -> Workload:
+    """The workload that the arguments ask for."""
+    from nmsim.sparsity.recipe import get_recipe
+    from nmsim.workloads.load import load_workload
+
+    recipe = get_recipe(args.recipe or "inference")
+    if args.optimizer and not recipe.trains:
+        raise UnsupportedError("--optimizer goes with a recipe that trains; give one with --recipe")
+    seq_len = _seq_len(args.seq_len)
+    model = load_workload(args.workload, args.batch, seq_len, args.phase == "decode", args.context, args.dtype)
+    chosen = {"steps": args.steps, "optimizer": args.optimizer, "keep_dense": args.keep_dense}
+    options = {name: value for name, value in chosen.items() if value is not None}
+    if not (args.recipe or args.pattern or options):
+        return model
+    return model.training(recipe.name, args.pattern or "dense", dtype=args.dtype, **options)
+
+
+def _seq_len(given: list[int | tuple[str, int]]) -> int | dict[str, int] | None:
+    """One length for all streams, or a length by name."""
+    named = dict(item for item in given if isinstance(item, tuple))
+    plain = [item for item in given if isinstance(item, int)]
+    if len(plain) > 1 or (plain and named):
+        raise UnsupportedError("--seq-len takes one number, or name=number for each stream")
+    return plain[0] if plain else named or None
+
+
+def _origins(arch: AnyArch) -> Origins:
+    from nmsim.specfile import format_path
+
+    return {format_path(path): {"kind": p.kind, "text": p.text} for path, p in arch.provenance.items()}
+
+
+def _write(result: Result, origins: Origins, args: argparse.Namespace) -> None:
+    from nmsim.results.io import files, write_files
+
+    contents: dict[str, str | bytes] = dict(files(result, origins))
+    if not args.no_plots:
+        from nmsim.report.plots import plot_latency, plot_roofline, png
+
+        contents |= {"latency.png": png(plot_latency(result)), "roofline.png": png(plot_roofline(result))}
+    write_files(args.output, contents)
+    print(f"nmsim: wrote {', '.join(contents)} to {args.output}", file=sys.stderr)
+
+
+def _print(result: Result, origins: Origins, args: argparse.Namespace) -> None:
+    from nmsim.results import io
+
+    if args.json:
+        sys.stdout.write(io.dump(io.to_dict(result, origins, ops=True)))
+    elif args.csv:
+        sys.stdout.write(io.to_csv(result))
+    else:
+        from nmsim.report.summary import result_text
+
+        print(result_text(result, args.top))

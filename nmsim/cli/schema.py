@@ -1,0 +1,39 @@
+"""`nmsim schema`: the JSON Schema of a kind of file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the verb."""
+    parser.add_argument("kind", choices=("arch", "workload"), help="kind of file")
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Print the schema."""
+    schema = _arch() if args.kind == "arch" else _workload()
+    print(json.dumps({"$schema": DIALECT, **schema}, indent=2, ensure_ascii=False))
+    return 0
+
+
+def _arch() -> dict[str, Any]:
+    """One schema for all kinds of machines, told apart by their `kind`."""
+    from nmsim.arch.provenance import json_schema
+    from nmsim.arch.schema import MODELS
+
+    schemas = [json_schema(model) for model in MODELS.values()]
+    parts: dict[str, Any] = {}
+    for schema in schemas:
+        parts |= schema.pop("$defs", {})
+    return {"title": "nmsim architecture", "oneOf": schemas, "$defs": parts}
+
+
+def _workload() -> dict[str, Any]:
+    from nmsim.workloads.modelfile import ModelFile
+
+    return {**ModelFile.model_json_schema(by_alias=True), "title": "nmsim workload"}

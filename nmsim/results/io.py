@@ -1,0 +1,217 @@
+"""Results on disk: result.json (totals, breakdowns, provenance) and ops.csv (a row per op), written all or none."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nmsim
+from nmsim.errors import NmsimError, Problem, SpecError
+from nmsim.results.metrics import METRICS
+from nmsim.results.result import BREAKDOWNS, Result
+
+FORMAT = "nmsim result"
+SCHEMA = 1
+RESULT_FILE = "result.json"
+OPS_FILE = "ops.csv"
+MAX_BYTES = 256 * 10**6
+
+Origins = Mapping[str, Mapping[str, str]]
+"""Where each number of the machine comes from, by its path: `{"clock": {"kind": "source", "text": "…"}}`."""
+
+
+@dataclass(frozen=True)
+class SavedResult:
+    """What a result file keeps: totals by metric, and breakdowns as amounts by name.
+
+    A figure that is not known (the energy of a data type without one) is NaN here and null in the file.
+    """
+
+    arch: str
+    workload: str
+    engine: str
+    info: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    breakdowns: Mapping[str, Mapping[str, float]]
+    assumptions: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, result: Result) -> SavedResult:
+        """What a file of `result` would keep."""
+        return cls(
+            result.arch.name, result.workload.name, result.engine, dict(result.workload.info),
+            {name: result.metric(name) for name in METRICS},
+            {by: amounts(result, by) for by in BREAKDOWNS}, result.assumptions,
+        )  # fmt: skip
+
+
+def amounts(result: Result, by: str) -> dict[str, float]:
+    """The amounts of `result.breakdown(by)` by name."""
+    return {str(name): float(value) for name, value in result.breakdown(by).iloc[:, 0].items()}
+
+
+def to_dict(result: Result, origins: Origins | None = None, ops: bool = False) -> dict[str, Any]:
+    """The result as plain data for JSON, null where a figure is not finite; with `ops`, a row per op too."""
+    saved = SavedResult.of(result)
+    data = {
+        "format": FORMAT, "schema": SCHEMA, "nmsim": nmsim.__version__,
+        "arch": saved.arch, "workload": saved.workload, "engine": saved.engine, "info": saved.info,
+        "metrics": saved.metrics, "breakdowns": saved.breakdowns,
+        "assumptions": saved.assumptions, "provenance": origins or {},
+    }  # fmt: skip
+    if ops:
+        data["ops"] = result.to_frame().to_dict("records")
+    return _plain(data)
+
+
+def to_csv(result: Result) -> str:
+    """The table of `Result.to_frame` as CSV."""
+    return result.to_frame().to_csv(index=False, lineterminator="\n")
+
+
+def dump(data: Any) -> str:
+    """The JSON text of plain data."""
+    return json.dumps(_plain(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def files(result: Result, origins: Origins | None = None) -> dict[str, str]:
+    """The contents of the files of a result directory, by file name."""
+    return {RESULT_FILE: dump(to_dict(result, origins)), OPS_FILE: to_csv(result)}
+
+
+def save(result: Result, directory: str | os.PathLike[str], origins: Origins | None = None) -> None:
+    """Write `result` into a directory, which is made if needed; raises NmsimError if it cannot be one."""
+    write_files(directory, files(result, origins))
+
+
+def load(path: str | os.PathLike[str]) -> SavedResult:
+    """The result in a directory or a result.json; raises SpecError if it is not one that this version can read."""
+    file = Path(path) / RESULT_FILE if Path(path).is_dir() else Path(path)
+    data = _parsed(file)
+    if message := _foreign(data):
+        raise _bad(file, message)
+    figures = data["metrics"], *data["breakdowns"].values()
+    if bad := next((f for table in figures for f in table.values() if not _is_figure(f)), None):
+        raise _bad(file, f"damaged: expected a number, got {bad!r:.60}")
+    return SavedResult(
+        data["arch"], data["workload"], data["engine"], data["info"], _figures(data["metrics"]),
+        {by: _figures(table) for by, table in data["breakdowns"].items()}, tuple(data["assumptions"]),
+    )  # fmt: skip
+
+
+def require_directory(path: str | os.PathLike[str]) -> Path:
+    """`path` if it is a directory or may become one; raises NmsimError if something else stands there."""
+    directory = Path(path)
+    for place in (directory, *directory.parents):
+        if place.exists():
+            if not place.is_dir():
+                raise NmsimError(f"{place} is a file, not a directory to write to")
+            break
+    return directory
+
+
+def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
+    """Write a file so that it is either whole or as it was before; raises OSError."""
+    write_files(Path(path).parent, {Path(path).name: data})
+
+
+def write_files(directory: str | os.PathLike[str], contents: Mapping[str, bytes | str]) -> None:
+    """Write files into a directory, made if needed; if one cannot be written, none appears. Raises OSError."""
+    folder = require_directory(directory)
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    waiting = {folder / f".{name}.{os.getpid()}.tmp": folder / name for name in contents}
+    try:
+        for temporary, data in zip(waiting, contents.values(), strict=True):
+            temporary.write_bytes(data if isinstance(data, bytes) else data.encode())
+        for temporary, final in waiting.items():
+            temporary.replace(final)
+    except BaseException:
+        for temporary in waiting:
+            temporary.unlink(missing_ok=True)
+        _remove_empty(missing)
+        raise
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Remove the folders, innermost first, as far as they are empty."""
+    try:
+        for folder in folders:
+            folder.rmdir()
+    except OSError:
+        return
+
+
+def _parsed(file: Path) -> Any:
+    try:
+        with file.open("rb") as stream:
+            raw = stream.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise _bad(file, f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if len(raw) > MAX_BYTES:
+        raise _bad(file, f"the file is larger than {MAX_BYTES // 10**6} MB")
+    if not raw.strip():
+        raise _bad(file, "the file is empty")
+    try:
+        return json.loads(raw.decode("utf-8"))
+    except json.JSONDecodeError as error:
+        message = f"not JSON, or cut off: {error.msg}; {RESULT_FILE} is written by `nmsim run … -o DIR`"
+        raise _bad(file, message, error.lineno, error.colno) from None
+    except (UnicodeDecodeError, ValueError, RecursionError):
+        raise _bad(file, f"not a JSON text; {RESULT_FILE} is written by `nmsim run … -o DIR`") from None
+
+
+_PARTS = {
+    "arch": str, "workload": str, "engine": str, "info": dict, "metrics": dict, "breakdowns": dict, "assumptions": list
+}  # fmt: skip
+
+
+def _foreign(data: Any) -> str:
+    """Why the data is no result that can be read; empty if it is one."""
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        return f'not a result of nmsim: it does not say "format": "{FORMAT}"'
+    schema = data.get("schema")
+    if not isinstance(schema, int) or schema < 1:
+        return f"damaged: schema is {schema!r:.60}, not a version number"
+    if schema > SCHEMA:
+        return f"written by a newer nmsim ({data.get('nmsim')}): schema {schema}, this one reads up to {SCHEMA}"
+    for part, kind in _PARTS.items():
+        if not isinstance(data.get(part), kind):
+            return f"damaged: {part!r} is missing or not what it should be"
+    if not all(isinstance(table, dict) for table in data["breakdowns"].values()):
+        return "damaged: a breakdown is not a table"
+    if absent := [name for name in METRICS if name not in data["metrics"]]:
+        return f"damaged: the metric {absent[0]!r} is missing"
+    if absent := [by for by in BREAKDOWNS if by not in data["breakdowns"]]:
+        return f"damaged: the breakdown by {absent[0]} is missing"
+    return ""
+
+
+def _is_figure(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def _figures(table: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: math.nan if value is None else float(value) for name, value in table.items()}
+
+
+def _bad(file: Path, message: str, line: int = 1, column: int = 1) -> SpecError:
+    return SpecError([Problem(str(file), line, column, "", message)])
+
+
+def _plain(data: Any) -> Any:
+    """`data` with Python's own types, None for numbers that are not finite."""
+    if isinstance(data, Mapping):
+        return {str(key): _plain(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_plain(value) for value in data]
+    if hasattr(data, "item"):
+        data = data.item()
+    if isinstance(data, float) and not math.isfinite(data):
+        return None
+    return data if data is None or isinstance(data, bool | int | float) else str(data)
