@@ -87,26 +87,27 @@ def _operand_skips(arch: AnyArch, work: Workload, letter: str, reasons: dict[str
     distinct, first, spread = np.unique(key, return_index=True, return_inverse=True)
     table = np.ones((3, len(distinct)), dtype=np.int64)
     for i, row in enumerate(first):
-        mode, why = _mode(arch, work.patterns[pattern[row]], AXES[axis[row]], DTYPES[dtype[row]], letter.upper())
-        table[:, i] = mode.n, mode.m, reasons.setdefault(why, len(reasons))
+        runs, why = mode(arch, work.patterns[pattern[row]], AXES[axis[row]], DTYPES[dtype[row]], letter.upper())
+        table[:, i] = runs.n, runs.m, reasons.setdefault(why, len(reasons))
     n, m, reason = table[:, spread]
     return n, m, reason
 
 
-def _mode(arch: AnyArch, pattern: Pattern, axis: str, dtype: str, operand: str) -> tuple[Pattern, str]:
+def mode(arch: AnyArch, pattern: Pattern, axis: str, dtype: str, operand: str) -> tuple[Pattern, str]:
+    """The pattern that an operand with groups along `axis` runs as, and the reason where that is dense."""
     able = arch.sparsity
     if pattern.is_dense:
         return DENSE, ""
     if axis != "k":
         return DENSE, f"{_WRONG_AXIS} {operand} run along {axis}, not along the reduction axis k"
-    mode = runs_as(pattern, able)
-    if mode is None:
+    covering = runs_as(pattern, able)
+    if covering is None:
         return DENSE, f"{arch.name} has no mode for {pattern} (has {describe(able)})"
     if operand not in able.operands:
         return DENSE, f"operand {operand} cannot be sparse on {arch.name}"
     if able.dtypes is not None and dtype not in able.dtypes:
         return DENSE, f"{arch.name} has no sparse mode for {dtype} (has {', '.join(able.dtypes)})"
-    return mode, ""
+    return covering, ""
 
 
 def describe(able: Sparsity) -> str:

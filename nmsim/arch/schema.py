@@ -60,7 +60,8 @@ class VectorUnit(Spec):
 
     lanes: Count = Field(description="arithmetic operations per cycle of the whole machine")
     fused: list[str] = Field(
-        default=[], description="kinds applied to a product's output on its way out: no time, no traffic"
+        default=[],
+        description="kinds applied to a product's output on its way out: only a second operand is still read",
     )
 
 
@@ -163,12 +164,12 @@ class SystolicArch(Arch):
     @model_validator(mode="after")
     def _tile_fits(self) -> SystolicArch:
         """The smallest tile of outputs must fit into the accumulators."""
-        rows, columns = smallest_tile(self.array)
-        need = rows * columns * ACCUMULATOR_BYTES
+        turns = self.array.interleave if "os" in self.array.dataflows else 1
+        need = self.array.rows * self.array.columns * turns * ACCUMULATOR_BYTES
         if need > usable(self.memories, self.memories.c_buffer):
             raise ValueError(
-                f"the smallest tile, {rows} x {columns} outputs of {ACCUMULATOR_BYTES} bytes, "
-                f"needs {need} B of memories.c_buffer (twice that when double_buffered)"
+                f"the smallest tile, {self.array.rows} x {self.array.columns} outputs of {ACCUMULATOR_BYTES} bytes, "
+                f"{turns} in turn, needs {need} B of memories.c_buffer (twice that when double_buffered)"
             )
         return self
 
@@ -216,6 +217,15 @@ class TensorCoreArch(Arch):
     memories: GpuMemories
     launch: Launch
 
+    @model_validator(mode="after")
+    def _packs_ahead(self) -> TensorCoreArch:
+        """Tensor cores take operands that are packed already."""
+        if self.sparsity.weights == "inline":
+            raise ValueError(
+                "sparsity.weights: a tensor core cannot prune operands while they stream in; allowed: pregenerate"
+            )
+        return self
+
 
 AnyArch = SystolicArch | TensorCoreArch
 
@@ -224,12 +234,6 @@ MODELS: dict[str, type[SystolicArch] | type[TensorCoreArch]] = {"systolic": Syst
 
 ACCUMULATOR_BYTES = 4
 """Partial sums are kept in 32 bits by every machine modelled here."""
-
-
-def smallest_tile(array: SystolicArray) -> tuple[int, int]:
-    """Rows and columns of outputs that keep every unit busy, interleaved outputs included."""
-    turns = array.interleave if "os" in array.dataflows else 1
-    return array.rows * turns, array.columns * turns
 
 
 def usable(memories: SystolicMemories, size: float) -> float:

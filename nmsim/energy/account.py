@@ -42,15 +42,24 @@ def table_of(arch: AnyArch) -> ActionTable:
 def energy(arch: AnyArch, actions: Actions) -> dict[str, np.ndarray]:
     """Joules per component of COMPONENTS, arrays [ops]."""
     table = table_of(arch)
-    per_mac = np.array([table.mac.get(name, np.nan) for name in DTYPES])[actions.dtype]
+    used = {code: DTYPES[code] for code in np.unique(actions.dtype[actions.macs > 0])}
+    per_mac = np.zeros(len(DTYPES))
+    for code, name in used.items():
+        per_mac[code] = table.mac_j(name)
     return {
-        "mac": np.where(actions.macs > 0, actions.macs * per_mac, 0.0),
+        "mac": actions.macs * per_mac[actions.dtype],
         "buffers": np.asarray(sum(actions.buffer_bytes[x] * j for x, j in _per_buffer_byte(arch, table).items())),
         "dram": actions.dram_bytes * table.dram_byte,
         "vector": actions.lane_ops * table.vector_op,
         "reduction": actions.compares * table.compare,
         "static": actions.seconds * arch.energy.static,
     }
+
+
+def assumptions(arch: AnyArch, dtypes: set[str]) -> tuple[str, ...]:
+    """What the energies of a workload with these data types rest on that no source vouches for, a line each."""
+    other = [f"energy, mac {name}:" for name in DTYPES if name not in dtypes]
+    return tuple(line for line in table_of(arch).assumptions if not line.startswith(tuple(other)))
 
 
 def _per_buffer_byte(arch: AnyArch, table: ActionTable) -> dict[str, float]:

@@ -8,13 +8,13 @@ import numpy as np
 
 from nmsim.arch.capability import Skips, skips
 from nmsim.arch.schema import AnyArch, SystolicArch
-from nmsim.energy.account import Actions, energy
+from nmsim.energy.account import Actions, assumptions, energy
 from nmsim.engines import systolic, tensorcore, vector
-from nmsim.engines.products import Products, gather
+from nmsim.engines.products import Products, gather, products_dtype
 from nmsim.engines.timing import CAUSES, Timing
 from nmsim.errors import UnsupportedError
 from nmsim.results.result import Result
-from nmsim.workloads.optable import Workload
+from nmsim.workloads.optable import DTYPES, Workload
 
 STREAMS = ("a", "b", "c", "metadata")
 CHUNK = 1 << 14
@@ -41,7 +41,8 @@ def simulate(arch: AnyArch, work: Workload, strict: bool = False) -> Result:
         part = work.select(rows)
         columns.store(rows, _values(arch, part, vector.evaluate(arch, part)))
     reasons, codes = _reasons(work, skip, columns.flag("plan.ran_dense"))
-    return Result(arch, work, "analytic", columns.values, reasons, codes)
+    used = {DTYPES[code] for code in np.unique(products_dtype(work)[work.gemms])}
+    return Result(arch, work, "analytic", columns.values, reasons, codes, assumptions(arch, used))
 
 
 def _products(arch: AnyArch, products: Products) -> Timing:
@@ -84,7 +85,8 @@ def _values(arch: AnyArch, work: Workload, timing: Timing) -> dict[str, np.ndarr
     spent = energy(
         arch,
         Actions(
-            macs=zero + timing.executed, dtype=work["a_dtype"], buffer_bytes=port,
+            macs=zero + timing.executed,
+            dtype=products_dtype(work), buffer_bytes=port,
             dram_bytes=sum(dram.values(), start=zero), lane_ops=zero + timing.lane_ops,
             compares=zero + timing.compares, seconds=cycles / arch.clock,
         ),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from nmsim.arch.capability import SIDES, Skips
-from nmsim.arch.schema import AnyArch, SystolicArch
+from nmsim.arch.schema import AnyArch, Sparsity, SystolicArch, usable
 from nmsim.errors import UnsupportedError
 from nmsim.sparsity.pattern import DENSE, Pattern
 from nmsim.workloads.optable import AXES, DTYPE_BITS, DTYPES, FORMATS, Workload
@@ -20,25 +21,28 @@ class Operand:
     """An operand in memory and at the ports, arrays [ops].
 
     `elements` distinct elements over all products of the op, `width` bytes of a value, `share` of the values that
-    are stored and streamed, `metadata` index bytes per dense element. `packed` is false where the operand lies dense
-    in DRAM and is packed on its way in.
+    are streamed, `metadata` index bytes per dense element that are streamed; `stored_share` and `stored_metadata`
+    the same of its form in DRAM, which is dense where it is packed on its way in; `room` bytes of its buffer that one
+    tile may fill.
     """
 
     elements: np.ndarray
     width: np.ndarray
     share: np.ndarray
     metadata: np.ndarray
-    packed: np.ndarray
+    stored_share: np.ndarray
+    stored_metadata: np.ndarray
+    room: np.ndarray
 
     @property
     def dram_bytes(self) -> np.ndarray:
         """Bytes of the values in DRAM, read once."""
-        return np.ceil(self.elements * np.where(self.packed, self.share, 1.0) * self.width)
+        return whole(self.elements * self.stored_share * self.width)
 
     @property
     def dram_metadata(self) -> np.ndarray:
         """Bytes of the indices in DRAM, read once."""
-        return np.ceil(self.elements * self.metadata * self.packed)
+        return whole(self.elements * self.stored_metadata)
 
 
 @dataclass(frozen=True)
@@ -74,13 +78,13 @@ def gather(arch: AnyArch, work: Workload, skip: Skips, pruned_online: np.ndarray
     pruned anew every step. Raises UnsupportedError for a data type that the machine cannot multiply.
     """
     m, n, k, count = (work[c].astype(float) for c in ("m", "n", "k", "count"))
+    skip = _within_axis(skip, k, arch.sparsity)
     kept = kept_of(k, skip.n, skip.m)
-    skip = skip.dense_where(kept == k)
     useful = m * n * k * count * _density(work, "a", m, n, k) * _density(work, "b", m, n, k)
     if isinstance(arch, SystolicArch) and not arch.array.skips_inserted_zeros:
         m = work["m_inserted"].astype(float)
     inline = pruned_online & (skip.side > 0) & (arch.sparsity.weights == "inline")
-    a, b = (_operand(work, letter, skip, kept / k, inline) for letter in "ab")
+    a, b = (_operand(arch, work, letter, skip, inline) for letter in "ab")
     return Products(
         m=m, n=n, k=k, count=count, side=skip.side, pattern_n=skip.n.astype(float), pattern_m=skip.m.astype(float),
         kept=kept, rate=_rates(arch, work), useful=useful, executed=m * n * kept * count, inline=inline, a=a, b=b,
@@ -115,36 +119,74 @@ def _density_along(pattern: Pattern, length: np.ndarray) -> np.ndarray:
     return kept_of(length, np.asarray(pattern.n), np.asarray(pattern.m)) / length
 
 
-def _operand(work: Workload, letter: str, skip: Skips, share: np.ndarray, inline: np.ndarray) -> Operand:
+def _within_axis(skip: Skips, k: np.ndarray, able: Sparsity) -> Skips:
+    """A group longer than the axis is the axis: n:m runs as n:min(m, k), and dense where that keeps everything."""
+    if able.patterns == "any":
+        skip = replace(skip, m=np.minimum(skip.m, k).astype(np.int64))
+    return skip.dense_where(kept_of(k, skip.n, skip.m) >= k)
+
+
+def _operand(arch: AnyArch, work: Workload, letter: str, skip: Skips, inline: np.ndarray) -> Operand:
     sparse = skip.side == SIDES.index(letter.upper())
-    per_element = _metadata_bits(skip.n, skip.m, work[f"{letter}_format"], share, work["k"]) / 8
+    k, layout = work["k"].astype(float), work[f"{letter}_format"]
+    share = np.where(sparse, kept_of(k, skip.n, skip.m) / k, 1.0)
+    index = np.where(sparse, share * np.ceil(np.log2(skip.m)) / 8, 0.0)
+    packed = sparse & ~inline & (layout != FORMATS.index("dense"))
+    rows = work[f"{letter}_elements"] / k
+    stored = _metadata_bits(skip, k, layout, rows / work["count"]) / k / 8
     return Operand(
         elements=work[f"{letter}_elements"].astype(float),
         width=BITS[work[f"{letter}_dtype"]] / 8,
-        share=np.where(sparse, share, 1.0),
-        metadata=np.where(sparse, per_element, 0.0),
-        packed=sparse & ~inline,
+        share=share,
+        metadata=index,
+        stored_share=np.where(packed, share, 1.0),
+        stored_metadata=np.where(packed, stored, 0.0),
+        room=np.full(len(work), _room(arch, letter)),
     )
 
 
-def _metadata_bits(n: np.ndarray, m: np.ndarray, layout: np.ndarray, share: np.ndarray, k: np.ndarray) -> np.ndarray:
-    """Index bits per dense element of an n:m operand in each layout, arrays [ops].
+def _room(arch: AnyArch, letter: str) -> float:
+    if isinstance(arch, SystolicArch):
+        return usable(arch.memories, getattr(arch.memories, f"{letter}_buffer"))
+    return arch.memories.l2.size
 
-    An index counts no more positions than the reduction axis has.
-    """
+
+def _metadata_bits(skip: Skips, k: np.ndarray, layout: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Index bits per row of k elements of an n:m operand in its layout [ops]; `rows` of one product share a CSR."""
+    n, m = skip.n.astype(float), skip.m.astype(float)
+    full = np.floor(k / m)
+    tail = k - full * m
+    by_layout = {
+        "packed": kept_of(k, n, m) * np.ceil(np.log2(m)),
+        "bitmask": k,
+        "combinatorial": full * _choice_bits(m, n) + _choice_bits(tail, np.minimum(n, tail)),
+        "csr": kept_of(k, n, m) * np.select([k <= 2**8, k <= 2**16], [8, 16], 32) + 32 * (rows + 1) / rows,
+    }
+    return np.select([layout == FORMATS.index(x) for x in by_layout], list(by_layout.values()), 0.0)
+
+
+def _choice_bits(of: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """ceil(log2 C(of, keep)) [ops]."""
     from scipy.special import gammaln
 
-    index = share * np.ceil(np.log2(np.minimum(m, k)))
-    choices = np.round((gammaln(m + 1) - gammaln(n + 1) - gammaln(m - n + 1)) / np.log(2), 9)
-    column = np.select([k <= 2**8, k <= 2**16], [8, 16], 32)
-    by_layout = {"packed": index, "bitmask": 1.0, "combinatorial": np.ceil(choices) / m, "csr": share * column + 32 / k}
-    return np.select([layout == FORMATS.index(x) for x in by_layout], list(by_layout.values()), 0.0)
+    choices = (gammaln(of + 1) - gammaln(keep + 1) - gammaln(of - keep + 1)) / np.log(2)
+    return np.ceil(np.round(choices, 9))
+
+
+def whole(x: np.ndarray) -> np.ndarray:
+    """x rounded up to whole bytes, but for the last bits of a division."""
+    return np.ceil(np.round(x, 3))
+
+
+def products_dtype(work: Workload) -> np.ndarray:
+    """Code of the data type in which each op multiplies [ops]: the wider of its two operands'."""
+    return np.where(BITS[work["a_dtype"]] >= BITS[work["b_dtype"]], work["a_dtype"], work["b_dtype"])
 
 
 def _rates(arch: AnyArch, work: Workload) -> np.ndarray:
     """Multiply-accumulates per unit and cycle [ops], by the wider of the two operands' data types."""
     table = arch.array.macs_per_cycle if isinstance(arch, SystolicArch) else arch.cores.macs_per_cycle
-    widest = np.where(BITS[work["a_dtype"]] >= BITS[work["b_dtype"]], work["a_dtype"], work["b_dtype"])
+    widest = products_dtype(work)
     rates = np.array([table.get(name, np.nan) for name in DTYPES])[widest]
     if len(bad := np.flatnonzero(np.isnan(rates))):
         layer = work.layers[work["layer"][bad[0]]]
@@ -152,3 +194,35 @@ def _rates(arch: AnyArch, work: Workload) -> np.ndarray:
             f"{arch.name} cannot multiply {DTYPES[widest[bad[0]]]} (layer {layer}); it has {', '.join(table)}"
         )
     return rates
+
+
+def transposed(p: Products) -> Products:
+    """The same products as C^T = B^T·A^T: m and n, A and B exchanged."""
+    swapped = np.array([0, SIDES.index("B"), SIDES.index("A")], dtype=p.side.dtype)
+    return replace(p, m=p.n, n=p.m, a=p.b, b=p.a, side=swapped[p.side])
+
+
+def dense_where(p: Products, rows: np.ndarray) -> Products:
+    """The same products with the zeros of these rows (boolean [ops]) multiplied instead of skipped."""
+    a, b = (
+        replace(
+            x,
+            share=np.where(rows, 1.0, x.share),
+            metadata=np.where(rows, 0.0, x.metadata),
+            stored_share=np.where(rows, 1.0, x.stored_share),
+            stored_metadata=np.where(rows, 0.0, x.stored_metadata),
+        )
+        for x in (p.a, p.b)
+    )
+    return replace(
+        p, a=a, b=b, side=np.where(rows, 0, p.side).astype(p.side.dtype), inline=p.inline & ~rows,
+        pattern_n=np.where(rows, 1.0, p.pattern_n), pattern_m=np.where(rows, 1.0, p.pattern_m),
+        kept=np.where(rows, p.k, p.kept), executed=np.where(rows, p.m * p.n * p.k * p.count, p.executed),
+    )  # fmt: skip
+
+
+def take(p: Products, rows: np.ndarray) -> Products:
+    """The products of these rows."""
+    fields: dict[str, Any] = {name: value[rows] for name, value in vars(p).items() if isinstance(value, np.ndarray)}
+    a, b = (Operand(**{name: value[rows] for name, value in vars(x).items()}) for x in (p.a, p.b))
+    return Products(**fields, a=a, b=b)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from nmsim.arch.load import load_arch
-from nmsim.arch.schema import AnyArch
+from nmsim.arch.schema import AnyArch, SystolicArch, TensorCoreArch
 from nmsim.engines import analytic
 from nmsim.errors import UnsupportedError, unknown
 from nmsim.results.result import Result
@@ -19,10 +19,21 @@ def simulate(
 ) -> Result:
     """The cost of `workload` on `arch` (a machine from `load_arch`, or its name).
 
-    `strict` refuses sparsity that the machine cannot skip, which otherwise runs dense and says why. Raises
+    `strict` refuses patterns that the machine has no mode for, which otherwise run dense and say why (zeros whose
+    groups run along another axis than k are the recipe's doing, and run dense all the same). Raises
     UnsupportedError for an engine, data type or, with `strict`, pattern that is not there.
     """
     if engine not in ENGINES:
         raise UnsupportedError(unknown("engine", engine, ENGINES))
     machine = load_arch(arch) if isinstance(arch, (str, os.PathLike)) else arch
+    if not isinstance(machine, SystolicArch | TensorCoreArch):
+        raise UnsupportedError(f"the first argument is a machine (load_arch) or its name, not a {_kind(machine)}")
+    if not isinstance(workload, Workload):
+        raise UnsupportedError(
+            f"the second argument is a workload (load_workload, gemm, gemms), not a {_kind(workload)}"
+        )
     return ENGINES[engine](machine, workload, strict)
+
+
+def _kind(thing: object) -> str:
+    return type(thing).__name__

@@ -122,11 +122,12 @@ def _dram_bytes(arch: TensorCoreArch, p: Products, grid_m: np.ndarray, grid_n: n
     """DRAM bytes per stream [ops].
 
     Operands that L2 holds are read once. Otherwise the tiles running at a time cover a rectangle of the grid, shaped
-    for the least traffic, and A is read once per rectangle across n, B once per rectangle across m.
+    for the least traffic, and A is read once per rectangle across n, B once per rectangle across m. The products of
+    a batch follow each other.
     """
     a = (p.a.dram_bytes + p.a.dram_metadata) / p.count
     b = (p.b.dram_bytes + p.b.dram_metadata) / p.count
-    at_once = np.maximum(np.minimum(arch.cores.count / p.count, grid_m * grid_n), 1.0)
+    at_once = np.minimum(float(arch.cores.count), grid_m * grid_n)
     high = np.sqrt(at_once * b * grid_m / (np.maximum(a, 1.0) * grid_n))
     high = np.clip(high, np.maximum(at_once / grid_n, 1.0), np.minimum(grid_m, at_once))
     wide = np.minimum(at_once / high, grid_n)

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
-from nmsim.arch.schema import ACCUMULATOR_BYTES, SystolicArch, smallest_tile, usable
+from nmsim.arch.schema import ACCUMULATOR_BYTES, SystolicArch, usable
 from nmsim.engines.products import Operand, Products
 
 ORDERS = ("mn", "nm")
 """Loop orders over output tiles, outermost first: `mn` walks along a stripe of rows, `nm` along one of columns."""
+
+
+@dataclass(frozen=True)
+class Turns:
+    """How many outputs a unit takes in turn, along m and along n [ops]; 1 where it does not interleave."""
+
+    m: np.ndarray
+    n: np.ndarray
 
 
 def ceil_div(a: np.ndarray, b: np.ndarray | float) -> np.ndarray:
@@ -18,43 +27,40 @@ def ceil_div(a: np.ndarray, b: np.ndarray | float) -> np.ndarray:
     return np.ceil(a / b)
 
 
-def tile_rows(arch: SystolicArch, p: Products) -> Iterator[np.ndarray]:
+def tile_rows(arch: SystolicArch, p: Products, turns: Turns) -> Iterator[np.ndarray]:
     """Candidate heights [ops] of the tile of outputs kept on chip: powers of two times the smallest."""
-    array = arch.array
-    rows, columns = smallest_tile(array)
-    most = max(usable(arch.memories, arch.memories.c_buffer) // (columns * ACCUMULATOR_BYTES), rows)
-    needed = min(most, float(np.max(p.m, initial=1.0)))
+    rows, columns = arch.array.rows * turns.m, arch.array.columns * turns.n
+    most = np.maximum(usable(arch.memories, arch.memories.c_buffer) // (columns * ACCUMULATOR_BYTES), rows)
+    whole_m = ceil_div(p.m, rows) * rows
+    factor = 1
     while True:
-        yield np.minimum(rows, ceil_div(p.m, array.rows) * array.rows)
-        if rows >= needed or rows * 2 > most:
+        yield np.where(rows * factor <= most, np.minimum(rows * factor, whole_m), rows)
+        factor *= 2
+        if not np.any((rows * factor <= most) & (rows * factor < 2 * whole_m)):
             return
-        rows *= 2
 
 
-def tile_columns(arch: SystolicArch, p: Products, tile_m: np.ndarray, order: str) -> np.ndarray:
+def tile_columns(arch: SystolicArch, p: Products, turns: Turns, tile_m: np.ndarray, order: str) -> np.ndarray:
     """The widest tile [ops] of that height whose 32-bit sums fit the accumulators, in steps of the smallest.
 
     Walking along a stripe of columns (`nm`), it is also no wider than a stripe of B that fits its buffer.
     """
-    _, columns = smallest_tile(arch.array)
+    columns = arch.array.columns * turns.n
     widest = usable(arch.memories, arch.memories.c_buffer) / (ACCUMULATOR_BYTES * tile_m)
     if order == "nm":
-        widest = np.minimum(widest, p.n * usable(arch.memories, arch.memories.b_buffer) / footprint(p.b, p.count))
+        widest = np.minimum(widest, p.n * p.b.room / footprint(p.b, p.count))
     return np.clip(np.floor(widest / columns) * columns, columns, ceil_div(p.n, columns) * columns)
 
 
-def refetches(
-    arch: SystolicArch, p: Products, tile_m: np.ndarray, tile_n: np.ndarray, order: str
-) -> tuple[np.ndarray, np.ndarray]:
+def refetches(p: Products, tile_m: np.ndarray, tile_n: np.ndarray, order: str) -> tuple[np.ndarray, np.ndarray]:
     """How often A and B are read from DRAM [ops] when output tiles are finished one after another.
 
     Walking along a stripe of rows (`mn`), A is read once if the stripe of A fits its buffer, else once per tile of
     columns; B once if all of it fits, else once per stripe; `nm` the other way round. C is written once.
     """
     a_stripe, b_stripe = (tile_m / p.m, 1.0) if order == "mn" else (1.0, tile_n / p.n)
-    a_room, b_room = (usable(arch.memories, size) for size in (arch.memories.a_buffer, arch.memories.b_buffer))
-    a_fits = footprint(p.a, p.count) * np.minimum(a_stripe, 1.0) <= a_room
-    b_fits = footprint(p.b, p.count) * np.minimum(b_stripe, 1.0) <= b_room
+    a_fits = footprint(p.a, p.count) * np.minimum(a_stripe, 1.0) <= p.a.room
+    b_fits = footprint(p.b, p.count) * np.minimum(b_stripe, 1.0) <= p.b.room
     a_times = np.where(a_fits, 1.0, ceil_div(p.n, tile_n))
     b_times = np.where(b_fits, 1.0, ceil_div(p.m, tile_m))
     return a_times, b_times

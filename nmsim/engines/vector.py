@@ -9,22 +9,25 @@ from __future__ import annotations
 
 import numpy as np
 
-from nmsim.arch.capability import runs_as
+from nmsim.arch.capability import mode
 from nmsim.arch.schema import AnyArch, SystolicArch
 from nmsim.engines.products import BITS
 from nmsim.engines.timing import Timing, Waterfall
-from nmsim.workloads.optable import ROLES, Workload
+from nmsim.workloads.optable import DTYPES, ROLES, Workload
 
 
 def evaluate(arch: AnyArch, work: Workload) -> Timing:
-    """Time and traffic of each op of `work`, none of which is a product; kinds that the machine fuses take none."""
+    """Time and traffic of each op of `work`, none of which is a product.
+
+    Kinds that the machine fuses take only the time to read their second operand, if they have one.
+    """
     lanes, per_element, compares = _lanes(arch, work)
     elements = work["m"].astype(float) * work["n"] * work["count"]
     fused = work.is_kind(*arch.vector.fused)
     online = _pruned_in_stream(arch, work)
     free = fused | online
     fall = Waterfall(np.where(free, 0.0, elements * per_element / lanes))
-    dram = {name: np.where(free, 0.0, size) for name, size in _dram_bytes(arch, work).items()}
+    dram = {name: np.where(online | (fused & (name != "b")), 0.0, x) for name, x in _dram_bytes(arch, work).items()}
     bandwidth = arch.memories.dram.bandwidth * arch.memories.dram.efficiency / arch.clock
     fall.resource("dram", (dram["a"] + dram["b"] + dram["c"]) / bandwidth, dram["metadata"] / bandwidth)
     fall.plus("launch", np.where(free, 0.0, arch.launch.floor * arch.clock if arch.launch else 0.0))
@@ -40,8 +43,7 @@ def _lanes(arch: AnyArch, work: Workload) -> tuple[np.ndarray, np.ndarray, np.nd
     lanes = np.full(len(work), float(arch.vector.lanes))
     per_element = work["ops_per_element"].astype(float)
     prune, update = work.is_stage("PRUNE"), work.is_kind("optimizer")
-    n, m = (np.array([getattr(p, x) for p in work.patterns], dtype=float)[work["a_pattern"]] for x in "nm")
-    selection = (n * m - n * (n + 1) / 2) / m
+    selection = _comparisons(work)
     per_element = np.where(prune, np.maximum(selection, 1.0), per_element)
     if isinstance(arch, SystolicArch):
         if arch.reduction_engine is not None:
@@ -53,31 +55,46 @@ def _lanes(arch: AnyArch, work: Workload) -> tuple[np.ndarray, np.ndarray, np.nd
     return lanes, per_element, work["m"].astype(float) * work["n"] * work["count"] * selection
 
 
+def _comparisons(work: Workload) -> np.ndarray:
+    """Comparisons per element of a mask search [ops]: n m - n(n+1)/2 per group of m; for a constant fan-in the group
+    is the row; for an unstructured pattern one with the threshold."""
+    kinds, n, m = (np.array([getattr(p, x) for p in work.patterns])[work["a_pattern"]] for x in ("kind", "n", "m"))
+    row = work["n"].astype(float)
+    m = np.where(kinds == "fan_in", row, m.astype(float))
+    n = np.minimum(n, m)
+    return np.where(kinds == "unstructured", 1.0, (n * m - n * (n + 1) / 2) / m)
+
+
 def _pruned_in_stream(arch: AnyArch, work: Workload) -> np.ndarray:
     """Mask searches that cost no op of their own because the operand is pruned while it streams in [ops]."""
-    able = np.array([runs_as(p, arch.sparsity) is not None for p in work.patterns])
-    return work.is_stage("PRUNE") & (arch.sparsity.weights == "inline") & able[work["a_pattern"]]
+    if arch.sparsity.weights != "inline":
+        return np.zeros(len(work), dtype=bool)
+    return work.is_stage("PRUNE") & (_modes(arch, work)[0] < 1.0)
+
+
+def _modes(arch: AnyArch, work: Workload) -> tuple[np.ndarray, np.ndarray]:
+    """For each mask search, the share of values and the index bytes per element that its result has [ops].
+
+    A searched weight becomes operand B of its product, a gradient or activation operand A.
+    """
+    share, index = np.ones(len(work)), np.zeros(len(work))
+    keys = np.stack([work["a_pattern"], work["a_role"], work["a_dtype"]])
+    for key in np.unique(keys[:, work.is_stage("PRUNE")], axis=1).T:
+        pattern, role, dtype = work.patterns[key[0]], ROLES[key[1]], DTYPES[key[2]]
+        runs, _ = mode(arch, pattern, "k", dtype, "B" if role == "weight" else "A")
+        rows = (keys == key[:, None]).all(axis=0)
+        if not runs.is_dense:
+            share[rows], index[rows] = runs.density, runs.density * np.ceil(np.log2(runs.m)) / 8
+    return share, index
 
 
 def _dram_bytes(arch: AnyArch, work: Workload) -> dict[str, np.ndarray]:
     """Bytes of the streams of each op; what a mask search writes is packed if the machine has the mode [ops]."""
     size = {x: work[f"{x}_elements"] * BITS[work[f"{x}_dtype"]] / 8 for x in "abc"}
-    metadata = np.zeros(len(work))
     prune = work.is_stage("PRUNE")
-    for code in np.unique(work["a_pattern"][prune]):
-        rows = prune & (work["a_pattern"] == code)
-        values, indices = _written(arch, work, int(code))
-        size["c"] = np.where(rows, size["a"] * values, size["c"])
-        metadata = np.where(rows, work["a_elements"] * indices, metadata)
-    return {**size, "metadata": metadata}
-
-
-def _written(arch: AnyArch, work: Workload, code: int) -> tuple[float, float]:
-    """Share of the values, and index bytes per element, that a mask search writes."""
-    mode = runs_as(work.patterns[code], arch.sparsity)
-    if mode is None:
-        return 1.0, 0.0
-    return mode.density, mode.density * np.ceil(np.log2(mode.m)) / 8
+    share, index = _modes(arch, work)
+    size["c"] = np.where(prune, size["a"] * share, size["c"])
+    return {**size, "metadata": np.where(prune, work["a_elements"] * index, 0.0)}
 
 
 def pruned_online(work: Workload) -> np.ndarray:

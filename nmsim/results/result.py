@@ -49,6 +49,7 @@ class Result:
     columns: Mapping[str, np.ndarray]
     reasons: tuple[str, ...]
     reason_codes: np.ndarray
+    energy_assumptions: tuple[str, ...] = ()
 
     def __getattr__(self, name: str) -> float:
         if name in METRICS:
@@ -113,6 +114,8 @@ class Result:
 
         if by in ("stage", "layer", "kind", "phase"):
             name = metric or "latency_s"
+            if get_metric(name).total is not None:
+                raise UnsupportedError(f"{name} is a ratio; its parts do not sum to a total")
             amounts = self._by_column(by, self.per_op(name) * self.workload["repeat"])
         elif metric is None and by in BREAKDOWNS:
             name, amounts = self._by_part(by)
@@ -150,7 +153,8 @@ class Result:
 
     def speedup_over(self, other: Result) -> float:
         """How many times shorter this result's latency is than that of `other`."""
-        return other.metric("latency_s") / self.metric("latency_s")
+        mine, others = self.metric("latency_s"), other.metric("latency_s")
+        return others / mine if mine else float("inf")
 
     def timeline(self) -> pd.DataFrame:
         """Start and end of every tile; only the event engine keeps it."""
@@ -170,4 +174,4 @@ class Result:
     @property
     def assumptions(self) -> tuple[str, ...]:
         """The numbers that no source vouches for, a line each."""
-        return self.arch.assumptions
+        return (*self.arch.assumptions, *self.energy_assumptions)

@@ -55,10 +55,20 @@ def test_interleaving_hides_the_adder():
     assert causes(run(sat(accumulator_latency=4, interleave=4), 128, 64, 64)) == {"useful": 512, "fill_drain": 62}
 
 
-def test_interleaving_coarsens_the_tile():
-    """64x64 fills half of a 128 x 32 (or 32 x 128) tile: 2 tiles of 256 cycles for 256 of work."""
+def test_interleaving_needs_enough_outputs():
+    """64x64 fills half of a 128 x 32 (or 32 x 128) tile of 4 turns; with 2 turns, 64 x 32, the adder waits half the
+    time: 2 tiles of 64 * 2 steps at 2 cycles each, 512 cycles either way for 256 of work."""
     result = run(sat(accumulator_latency=4, interleave=4), 64, 64, 64)
-    assert causes(result) == {"useful": 256, "granularity": 256, "fill_drain": 62}
+    assert causes(result) == {"useful": 256, "issue": 256, "fill_drain": 62}
+    assert result.columns["plan.turns_m"][0] == 2
+
+
+def test_a_port_favours_interleaving():
+    """64x32x64 through 32 B/clk: without interleaving A passes once, B (2 * 64 * 32 B) twice: 12288 + 4096 = 16384 B
+    in 384 + ... cycles; two outputs in turn along m read B once: 8192 + 4096 = 12288 B, 384 cycles."""
+    result = run(sat(interleave=2, operand_port="32 B/clk"), 64, 32, 64)
+    assert causes(result) == {"useful": 128, "operand_feed": 256, "fill_drain": 62}
+    assert result.columns["plan.turns_m"][0] == 2
 
 
 def test_dense_os_needs_the_array_edge():
@@ -214,6 +224,48 @@ def test_a_stripe_that_fits_is_read_once():
     assert result.columns["dram.b"][0] == 131072 * 256 / result.columns["plan.tile_m"][0]
 
 
+def test_partial_sums_pass_once_per_fold_of_k():
+    """WS over k = 4096 on 32 rows: each of 1000 x 32 sums of 4 B passes the accumulators 128 times; OS once."""
+    assert run(sat(dataflows=["ws"]), 1000, 32, 4096).columns["buffer.c"][0] == 1000 * 32 * 4 * 128
+    assert run(sat(), 1000, 32, 4096).columns["buffer.c"][0] == 1000 * 32 * 4
+
+
+@pytest.mark.parametrize("m", [1, 16, 31, 32, 33, 48, 64, 65, 100, 200])
+def test_short_stripes_do_not_hide_the_loading(m: int):
+    """Against the recurrence fold by fold: the next 32 x 32 tile loads (32 cycles) behind the rows that stream.
+
+    8 KiB of accumulators, double buffered, hold stripes of 32 rows of 32 sums; folds run k inside, then columns,
+    then stripes, so that a short last stripe comes last. total = load + sum of max(stream, load) + last stream.
+    """
+    result = run(sat(dataflows=["ws"], stationary="value", memories__c_buffer="8 KiB"), m, 64, 4096)
+    streams = [min(32, m - start) for start in range(0, m, 32) for _ in range(2 * 128)]
+    total = 32 + sum(max(stream, 32) for stream in streams[:-1]) + streams[-1]
+    assert result.cycles == pytest.approx(total + 32 * 1 + 32 - 2)
+
+
+def test_buffers_follow_the_operands_when_transposed():
+    """IS keeps A: 256 x 1024 values of 2 B lie in an A buffer of 16 MiB whole, and are read once."""
+    buffers = {"memories__a_buffer": "16 MiB", "memories__b_buffer": "64 KiB", "memories__c_buffer": "32 KiB"}
+    result = run(sat(dataflows=["is"], **buffers), 256, 4096, 1024)
+    assert result.columns["dram.a"][0] == 256 * 1024 * 2
+
+
+def test_without_double_buffering_dram_comes_on_top():
+    both = {
+        d: run(sat(memories__double_buffered=d, memories__dram__bandwidth="0.5 GB/s"), 512, 512, 512)
+        for d in (True, False)
+    }
+    on_chip = run(sat(), 512, 512, 512).cycles
+    assert both[True].cycles == pytest.approx(max(on_chip, both[True].dram_bytes / 2.5))
+    assert both[False].cycles == pytest.approx(on_chip + both[False].dram_bytes / 2.5)
+
+
+def test_idle_arrays_lend_no_port():
+    """One tile of 32x32x4096 on 4 arrays of 32 B/clk: 2 * 32 * 4096 * 2 B through one port, 16384 cycles."""
+    for count in (1, 4):
+        assert run(sat(count=count, operand_port="32 B/clk"), 32, 32, 4096).cycles == pytest.approx(16384 + 62)
+
+
 def test_dram_bound():
     """1 x 32 x 4096: 4096 + 31 + ... cycles of work against 2 * (4096 + 131072 + 32) B at 1 B a cycle."""
     arch = nmsim.load_arch("sat_vcu1525", overrides={"memories.dram.bandwidth": "0.2 GB/s"})
@@ -221,8 +273,11 @@ def test_dram_bound():
 
 
 def test_small_accumulators_are_refused():
-    with pytest.raises(nmsim.NmsimError, match=r"smallest tile, 128 x 128 outputs .* memories\.c_buffer"):
-        nmsim.load_arch("sat_vcu1525", overrides={"memories.c_buffer": "100 KiB"})
+    with pytest.raises(
+        nmsim.NmsimError,
+        match=r"smallest tile, 32 x 32 outputs of 4 bytes, 4 in turn, needs 16384 B of memories\.c_buffer",
+    ):
+        nmsim.load_arch("sat_vcu1525", overrides={"memories.c_buffer": "20 KiB"})
 
 
 def test_unknown_dtype_is_refused():

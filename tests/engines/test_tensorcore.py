@@ -89,6 +89,14 @@ def test_operands_that_l2_holds_are_read_once():
     assert result.dram_bytes == 3 * 2048 * 2048 * 2
 
 
+@pytest.mark.parametrize("count", [2, 8, 32])
+def test_products_of_a_batch_follow_each_other(count: int):
+    """Each of them has the cores to itself and moves what it would move alone."""
+    alone = nmsim.simulate(gpu(), nmsim.gemm(8192, 8192, 4096))
+    batch = nmsim.simulate(gpu(), nmsim.gemm(8192, 8192, 4096, count=count))
+    assert batch.dram_bytes == pytest.approx(count * alone.dram_bytes)
+
+
 def test_2_to_8_runs_as_2_to_4():
     """At most 2 of every 8 are at most 2 of every 4: the machine's own pattern covers it, at half the cycles."""
     sparse = nmsim.simulate(gpu(), nmsim.gemm(128 * 108, 128, 1024, pattern="2:8"))
