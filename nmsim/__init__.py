@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from nmsim.results.result import Result
     from nmsim.sparsity.pattern import Pattern
     from nmsim.sparsity.recipe import Recipe
+    from nmsim.traces.io import load_trace
     from nmsim.workloads.load import load_workload
     from nmsim.workloads.optable import Workload
     from nmsim.workloads.products import gemm, gemms
 
 _HOME = {
     "load_arch": "nmsim.arch.load",
+    "load_trace": "nmsim.traces.io",
     "load_workload": "nmsim.workloads.load",
     "gemm": "nmsim.workloads.products",
     "gemms": "nmsim.workloads.products",
@@ -37,7 +39,8 @@ _HOME = {
 }
 
 __all__ = [
-    "NmsimError", "Pattern", "Recipe", "Result", "Workload", "gemm", "gemms", "load_arch", "load_workload", "simulate",
+    "NmsimError", "Pattern", "Recipe", "Result", "Workload", "gemm", "gemms", "load_arch", "load_trace",
+    "load_workload", "simulate",
 ]  # fmt: skip
 
 

@@ -26,6 +26,7 @@ VERBS = {
     "schema": ("nmsim.cli.schema", "the JSON Schema of a kind of file"),
     "list": ("nmsim.cli.listing", "what there is: machines, workloads, recipes, metrics, ..."),
     "explain": ("nmsim.cli.explain", "what a metric, cause or component means"),
+    "trace": ("nmsim.cli.trace", "what a recorded training run did, and whether its record holds"),
 }
 """Module and one line of help of each verb; the module has `add_arguments(parser)` and `execute(args) -> int`."""
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import nmsim
-from nmsim.errors import NmsimError, Problem, SpecError
+from nmsim.errors import Problem, SpecError
+from nmsim.files import atomic_write, require_directory, write_files
 from nmsim.results.metrics import METRICS
 from nmsim.results.result import BREAKDOWNS, Result
 
@@ -20,6 +21,11 @@ SCHEMA = 1
 RESULT_FILE = "result.json"
 OPS_FILE = "ops.csv"
 MAX_BYTES = 256 * 10**6
+
+__all__ = [
+    "FORMAT", "OPS_FILE", "RESULT_FILE", "SCHEMA", "Origins", "SavedResult", "amounts", "atomic_write", "dump", "files",
+    "load", "require_directory", "save", "to_csv", "to_dict", "write_files",
+]  # fmt: skip
 
 Origins = Mapping[str, Mapping[str, str]]
 """Where each number of the machine comes from, by its path: `{"clock": {"kind": "source", "text": "…"}}`."""
@@ -102,49 +108,6 @@ def load(path: str | os.PathLike[str]) -> SavedResult:
         data["arch"], data["workload"], data["engine"], data["info"], _figures(data["metrics"]),
         {by: _figures(table) for by, table in data["breakdowns"].items()}, tuple(data["assumptions"]),
     )  # fmt: skip
-
-
-def require_directory(path: str | os.PathLike[str]) -> Path:
-    """`path` if it is a directory or may become one; raises NmsimError if something else stands there."""
-    directory = Path(path)
-    for place in (directory, *directory.parents):
-        if place.exists():
-            if not place.is_dir():
-                raise NmsimError(f"{place} is a file, not a directory to write to")
-            break
-    return directory
-
-
-def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
-    """Write a file so that it is either whole or as it was before; raises OSError."""
-    write_files(Path(path).parent, {Path(path).name: data})
-
-
-def write_files(directory: str | os.PathLike[str], contents: Mapping[str, bytes | str]) -> None:
-    """Write files into a directory, made if needed; if one cannot be written, none appears. Raises OSError."""
-    folder = require_directory(directory)
-    missing = [place for place in (folder, *folder.parents) if not place.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    waiting = {folder / f".{name}.{os.getpid()}.tmp": folder / name for name in contents}
-    try:
-        for temporary, data in zip(waiting, contents.values(), strict=True):
-            temporary.write_bytes(data if isinstance(data, bytes) else data.encode())
-        for temporary, final in waiting.items():
-            temporary.replace(final)
-    except BaseException:
-        for temporary in waiting:
-            temporary.unlink(missing_ok=True)
-        _remove_empty(missing)
-        raise
-
-
-def _remove_empty(folders: list[Path]) -> None:
-    """Remove the folders, innermost first, as far as they are empty."""
-    try:
-        for folder in folders:
-            folder.rmdir()
-    except OSError:
-        return
 
 
 def _parsed(file: Path) -> Any:
