@@ -96,21 +96,31 @@ class Plan:
             yield self._mask(layer, prune, row[f"{letter}_elements"] // length, length)
 
     def weight_masks(self, layer: FlatLayer) -> Iterator[Row]:
-        """The mask searches on the layer's weight, one for each direction that the recipe prunes."""
+        """The mask searches on the layer's weight, one for each direction that the recipe prunes.
+
+        A mask that is found once costs a search only where training goes before it.
+        """
         weight = weight_of(layer)
         for prune in (p for stage in ("FF", "BP", "WU") for p in self.prunes(stage)):
-            if prune.operand != "weight" or prune.refresh == 0 or weight is None or self.dense_because(layer, prune):
+            if prune.operand != "weight" or weight is None or self.dense_because(layer, prune):
+                continue
+            if prune.refresh == 0 and self.recipe.start == 0:
                 continue
             yield self._mask(layer, prune, *weight.matrix(prune.direction))
 
     def _mask(self, layer: FlatLayer, prune: Prune, m: int, n: int) -> Row:
-        """m rows of n elements read, the kept ones written; `repeat` is still the period of the search in steps."""
-        return {
-            "layer": layer.name, "stage": "PRUNE", "kind": "prune", "m": m, "n": n, "repeat": prune.refresh,
-            "a_pattern": self.pattern, "a_axis": "n", "note": f"mask for {prune.stage}",
-            "a_elements": m * n, "a_role": prune.operand,
-            "c_elements": kept_elements(self.pattern, m, n), "c_role": prune.operand,
-        }  # fmt: skip
+        """`repeat` is still the period of the search in steps, 0 for a single one."""
+        row = mask_search(prune, self.pattern, m, n)
+        return {"layer": layer.name, "stage": "PRUNE", "kind": "prune", "repeat": prune.refresh} | row
+
+
+def mask_search(prune: Prune, pattern: Pattern, m: int, n: int) -> Row:
+    """What a search of the mask of m rows of n elements adds to its op: the elements read, the kept ones written."""
+    return {
+        "m": m, "n": n, "a_pattern": pattern, "a_axis": "n", "note": f"mask for {prune.stage}",
+        "a_elements": m * n, "a_role": prune.operand,
+        "c_elements": kept_elements(pattern, m, n), "c_role": prune.operand,
+    }  # fmt: skip
 
 
 def kept_elements(pattern: Pattern, m: int, n: int) -> int:

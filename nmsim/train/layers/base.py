@@ -95,6 +95,9 @@ class Layer:
         """Arrays that are state but not learned (running statistics), by name."""
         return {}
 
+    def cast(self, dtype: type[np.floating]) -> None:
+        """Hold the buffers in another floating type."""
+
     def forward(self, run: Run, *inputs: Array) -> Array:
         """The output; what `backward` needs goes to `run.saved[self.name]` when training."""
         raise NotImplementedError

@@ -1,0 +1,91 @@
+"""The schema of a training file: model, data, recipe, optimizer and how long."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from nmsim.errors import PatternError, UnsupportedError
+from nmsim.sparsity.pattern import Pattern
+from nmsim.sparsity.recipe import get_recipe
+from nmsim.specfile import Count, Spec
+
+Rate = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Steps = Annotated[int, Field(ge=0)]
+
+
+class ModelChoice(Spec):
+    """A network of `nmsim.train.models` and its sizes; sizes that the data decide may be left out."""
+
+    name: str
+    sizes: dict[str, Count] = {}
+
+
+class DataChoice(Spec):
+    """A generated dataset with its options, or the path of a file or folder."""
+
+    name: str = Field(description="a generator (images, signals, translation, recall, markov) or a path")
+    options: dict[str, int | float | str] = {}
+
+
+class OptimizerChoice(Spec):
+    """The update rule of the weights."""
+
+    name: Literal["sgd", "adam", "adamw"] = "sgd"
+    momentum: Share = Field(default=0.9, description="sgd only")
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+
+
+class ScheduleChoice(Spec):
+    """The learning rate over the run."""
+
+    name: Literal["constant", "step", "cosine"] = "constant"
+    rate: Rate = Field(description="highest learning rate")
+    warmup: Steps = Field(default=0, description="steps in which the rate rises from 0")
+    every: Count | None = Field(default=None, description="step schedule: steps between two drops")
+    factor: Rate = Field(default=0.1, description="step schedule: what the rate is multiplied by at a drop")
+
+
+class TrainingFile(Spec):
+    """A training run."""
+
+    kind: Literal["training"]
+    name: str = "run"
+    model: ModelChoice
+    data: DataChoice
+    recipe: str = "dense"
+    pattern: str = "dense"
+    start: Steps = Field(default=0, description="steps before the recipe prunes")
+    keep_dense: list[str] = Field(default=[], description="layers (names or globs) to leave dense beside the usual")
+    steps: Count
+    batch: Count
+    optimizer: OptimizerChoice = OptimizerChoice()
+    schedule: ScheduleChoice
+    smoothing: Share = Field(default=0.0, description="label smoothing")
+    precision: Literal["fp32", "fp64", "fp16", "bf16"] = Field(
+        default="fp32", description="type that operands of products are rounded to; sums and weights stay wide"
+    )
+    seed: Steps = 0
+    evaluate_every: Count = 100
+    checkpoint_every: Count = 100
+    check_every: Count = Field(default=10, description="steps between two checks of every sparse operand")
+
+    @field_validator("recipe")
+    @classmethod
+    def _is_recipe(cls, value: str) -> str:
+        try:
+            if not get_recipe(value).trains:
+                raise ValueError(f"recipe {value!r} does not train")
+        except UnsupportedError as error:
+            raise ValueError(str(error)) from None
+        return value
+
+    @field_validator("pattern")
+    @classmethod
+    def _is_pattern(cls, value: str) -> str:
+        try:
+            return str(Pattern.parse(value))
+        except PatternError as error:
+            raise ValueError(str(error)) from None

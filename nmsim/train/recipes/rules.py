@@ -1,0 +1,68 @@
+"""The arithmetic of recipes, a rule each: the mask of a weight, the decay of pruned weights, rescaled gradients."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+
+from nmsim.sparsity.groups import Mask
+from nmsim.sparsity.mask import magnitude_mask
+from nmsim.sparsity.pattern import Pattern
+from nmsim.train.layers.base import Array
+
+AXES = {"in": -2, "out": -1}
+"""The axis of a weight [..., in, out] along which groups of each direction run."""
+
+RESCALE_EPSILON = 1e-4
+"""Added to the L1 norm that is divided by (github.com/BradMcDanel/sdgp sdgp.py)."""
+
+
+def search(weight: Array, pattern: Pattern, direction: str, groups: int = 1) -> Mask:
+    """The magnitude mask of a weight [..., in, out] with groups along a direction, at one kernel position each.
+
+    A fan-in counts a row at all kernel positions of a convolution [kh, kw, in, out], in one of its `groups`.
+    """
+    axis = AXES[direction]
+    if pattern.kind != "fan_in" or weight.ndim != 4:
+        return magnitude_mask(weight, pattern, axis)
+    if groups > 1 and direction == "out":
+        parts = [search(part, pattern, direction) for part in np.split(weight, groups, axis)]
+        return np.concatenate(parts, axis)
+    rows = np.moveaxis(weight, -3 - axis, 0)
+    mask = magnitude_mask(rows.reshape(len(rows), -1), pattern, -1)
+    return np.moveaxis(mask.reshape(rows.shape), 0, -3 - axis)
+
+
+def search_gradient(gradient: Array, pattern: Pattern, groups: int = 1) -> Mask:
+    """The magnitude mask of a gradient [..., out] with groups along its last axis; a fan-in counts one of `groups`."""
+    if pattern.kind != "fan_in":
+        return magnitude_mask(gradient, pattern, -1)
+    rows = gradient.reshape(*gradient.shape[:-1], groups, -1)
+    return magnitude_mask(rows, pattern, -1).reshape(gradient.shape)
+
+
+def search_size(weight: Array, direction: str, groups: int = 1) -> tuple[int, int]:
+    """Rows and their length, m x n of a mask search: a row runs along a direction at all kernel positions."""
+    channels = weight.shape[AXES[direction]] // (groups if direction == "out" else 1)
+    length = channels * (prod(weight.shape[:2]) if weight.ndim == 4 else 1)
+    return weight.size // length, length
+
+
+def add_decay(gradient: Array, weight: Array, used: Array, decay: float, spare: Array) -> None:
+    """gradient += decay * (1 - mask) * W in place, with `used` = mask * W (NM-sparsity sparse_ops.py, `Sparse`)."""
+    np.subtract(weight, used, out=spare)
+    spare *= decay
+    gradient += spare
+
+
+def rescaled(pruned: Array, gradient: Array) -> Array:
+    """A pruned gradient [B, H, W, C] times L1 before / (L1 after + 1e-4) per sample and channel, in place.
+
+    The norm runs over positions: a gradient [rows, C] has one value per sample and channel and is left as it is.
+    """
+    if gradient.ndim > 2:
+        positions = tuple(range(1, gradient.ndim - 1))
+        before, after = (np.abs(g).sum(axis=positions, keepdims=True) for g in (gradient, pruned))
+        pruned *= before / (after + RESCALE_EPSILON)
+    return pruned
