@@ -23,9 +23,10 @@ VERBS = {
     "run": ("nmsim.cli.run", "simulate a model on a machine"),
     "compare": ("nmsim.cli.compare", "two saved results side by side"),
     "check": ("nmsim.cli.check", "find the mistakes in architecture and workload files"),
+    "train": ("nmsim.cli.train", "train a model by a recipe, and write what was executed"),
     "schema": ("nmsim.cli.schema", "the JSON Schema of a kind of file"),
-    "list": ("nmsim.cli.listing", "what there is: machines, workloads, recipes, metrics, ..."),
-    "explain": ("nmsim.cli.explain", "what a metric, cause or component means"),
+    "list": ("nmsim.cli.listing", "what there is: machines, workloads, recipes, metrics and more"),
+    "explain": ("nmsim.cli.explain", "what a name in a result or a list means"),
     "trace": ("nmsim.cli.trace", "what a recorded training run did, and whether its record holds"),
 }
 """Module and one line of help of each verb; the module has `add_arguments(parser)` and `execute(args) -> int`."""
@@ -34,12 +35,12 @@ VERBS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; nothing but a message reaches the user when it fails."""
     _write_what_can_be_written()
+    if sys.stdout is None:  # closed by the caller, as in `nmsim list >&-`
+        return _fail("the standard output is closed")
     try:
-        code = _dispatch(list(sys.argv[1:] if argv is None else argv))
+        code = _leaving(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
         return code
-    except SystemExit as stop:  # argparse leaves so, after its own message or help
-        return stop.code if isinstance(stop.code, int) else 0
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
@@ -53,6 +54,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"out of memory: {error}" if str(error) else "out of memory")
     except OSError as error:
         return _fail(": ".join(str(part) for part in (error.filename, error.strerror or error) if part))
+
+
+def _leaving(argv: list[str]) -> int:
+    """The exit code, also where argparse leaves after its own message or help."""
+    try:
+        return _dispatch(argv)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0
 
 
 def _dispatch(argv: list[str]) -> int:
@@ -91,7 +100,9 @@ def _fail(message: str, code: int = BAD_INPUT, prefix: str = "nmsim: ") -> int:
 
 
 def _write_what_can_be_written() -> None:
-    """Where the terminal lacks a character, print a question mark rather than fail."""
+    """Where the terminal lacks a character, print a question mark rather than fail; a closed stderr gets nothing."""
+    if sys.stderr is None:  # print would take stdout instead
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")

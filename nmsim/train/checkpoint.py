@@ -82,7 +82,7 @@ def _config(trainer: Trainer) -> dict[str, Any]:
 
 def _read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as data:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:
             arrays = {name: data[name] for name in data.files}
         meta = json.loads(str(arrays["meta"]))
         if meta["format"] != FORMAT:
