@@ -2,7 +2,10 @@
 
 import sys
 
-from nmsim.cli.main import main
-
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        from nmsim.cli.main import main
+
+        sys.exit(main())
+    except KeyboardInterrupt:  # before main could take care of it
+        sys.exit(130)

@@ -32,8 +32,8 @@ def write_files(directory: str | os.PathLike[str], contents: Mapping[str, bytes 
     folder.mkdir(parents=True, exist_ok=True)
     waiting = {folder / f".{name}.{os.getpid()}.tmp": folder / name for name in contents}
     try:
-        for temporary, data in zip(waiting, contents.values(), strict=True):
-            temporary.write_bytes(data if isinstance(data, bytes) else data.encode())
+        for (temporary, final), data in zip(waiting.items(), contents.values(), strict=True):
+            _write(temporary, final, data if isinstance(data, bytes) else data.encode())
         for temporary, final in waiting.items():
             temporary.replace(final)
     except BaseException:
@@ -41,6 +41,13 @@ def write_files(directory: str | os.PathLike[str], contents: Mapping[str, bytes 
             temporary.unlink(missing_ok=True)
         _remove_empty(missing)
         raise
+
+
+def _write(temporary: Path, final: Path, data: bytes) -> None:
+    try:
+        temporary.write_bytes(data)
+    except OSError as error:  # a full disk: the error names no file
+        raise OSError(error.errno, error.strerror or str(error), str(final)) from error
 
 
 def _remove_empty(folders: list[Path]) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from nmsim.errors import UnsupportedError, unknown
 
-KINDS = {"workloads": "workload", "arch_configs": "architecture"}
+KINDS = {"workloads": "workload", "arch_configs": "architecture", "workloads/training": "training run"}
 """Folder of each kind of file, and what one of its files is called in a message."""
+
+YAML = (".yaml", ".yml")
 
 
 def library_dir(kind: str) -> Path:
@@ -27,5 +30,21 @@ def names(kind: str) -> list[str]:
 def find(kind: str, name: str) -> Path:
     """The file called `name`; raises UnsupportedError listing the nearest names."""
     if name not in (known := names(kind)):
+        if other := next((what for folder, what in KINDS.items() if name in names(folder)), None):
+            raise UnsupportedError(
+                f"unknown {KINDS[kind]} {name!r}: it is among the {other}s; did you swap machine and workload?"
+            )
         raise UnsupportedError(unknown(KINDS[kind], name, known))
     return library_dir(kind) / f"{name}.yaml"
+
+
+def locate(kind: str, name_or_path: str | os.PathLike[str], suffixes: tuple[str, ...] = YAML) -> Path:
+    """The file meant: a text without a folder and without one of the suffixes is a name of the library.
+
+    Raises UnsupportedError for an unknown name, and for what is neither a name nor a path.
+    """
+    if not isinstance(name_or_path, str | os.PathLike):
+        raise UnsupportedError(f"expected the name of a file of {kind}/, or a path; got {name_or_path!r:.60}")
+    path = Path(os.fsdecode(name_or_path))
+    bare = isinstance(name_or_path, str) and path.name == name_or_path
+    return find(kind, path.name) if bare and path.suffix.lower() not in suffixes else path

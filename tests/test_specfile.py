@@ -88,15 +88,15 @@ def test_an_aliased_value_stands_where_its_anchor_wrote_it():
         ("a: !unit 3\n", "<text>:1:4: the tag !unit is not allowed here"),
         ("a: !!python/object:os.system x\n", "<text>:1:4: the tag !!python/object:os.system is not allowed here"),
         ("a: !!set {x}\n", "<text>:1:4: the tag !!set is not allowed here"),
-        ("a: !!int x\n", "<text>:1:4: 'x' is not a !!int"),
+        ("a: !!int x\n", "<text>:1:4: a: 'x' is not a !!int"),
         ("a: *c\n", "<text>:1:4: the alias *c has no anchor &c above it"),
         ("a: &a [*a]\n", "<text>:1:8: the alias *a stands inside what it names"),
-        ("a: .nan\n", "<text>:1:4: .nan is not a finite number"),
-        ("a: [1, -.inf]\n", "<text>:1:8: -.inf is not a finite number"),
-        ("a: 1e999\n", "<text>:1:4: 1e999 is not a finite number"),
-        ("a: 9223372036854775808\n", "<text>:1:4: the integer 9223372036854775808 does not fit in 64 bits"),
-        ("a: " + "9" * 5000, "<text>:1:4: the integer 9999999999999999999999999999999999999999… does not fit"),
-        ('a: "\\ud800"\n', "<text>:1:4: an escape writes half a character"),
+        ("a: .nan\n", "<text>:1:4: a: .nan is not a finite number"),
+        ("a: [1, -.inf]\n", "<text>:1:8: a[1]: -.inf is not a finite number"),
+        ("a: 1e999\n", "<text>:1:4: a: 1e999 is not a finite number"),
+        ("a: 9223372036854775808\n", "<text>:1:4: a: the integer 9223372036854775808 does not fit in 64 bits"),
+        ("a: " + "9" * 5000, "<text>:1:4: a: the integer 9999999999999999999999999999999999999999… does not fit"),
+        ('a: "\\ud800"\n', "<text>:1:4: a: an escape writes half a character"),
         ("a: b\x01\n", "<text>:1:5: the character U+0001 cannot stand in a YAML file"),
         ('a: "\\UFFFFFFFF"\n', "<text>:1:2: cannot be read as YAML after this place"),
     ],
@@ -128,8 +128,8 @@ def test_files_that_cannot_be_opened(tmp_path):
         (b"a: 1\nb: \xff\n", ":2:4: the byte 0xff is not UTF-8 text; is it a binary file"),
         ("a: µ".encode("utf-16"), ":1:1: the byte 0xff is not UTF-8 text; it looks like UTF-16"),
         (b"\x7fELF\x02\x01\x00", ":1:1: the character U+007F cannot stand in a YAML file; is it text?"),
-        (b"\xef\xbb\xbfa: .nan", ":1:4: .nan is not a finite number"),
-        (b"a: 1\r\nb: .nan\r\n", ":2:4: .nan is not a finite number"),
+        (b"\xef\xbb\xbfa: .nan", ":1:4: a: .nan is not a finite number"),
+        (b"a: 1\r\nb: .nan\r\n", ":2:4: b: .nan is not a finite number"),
     ],
 )
 def test_bytes_that_are_no_text(tmp_path, raw, expected):
@@ -493,3 +493,10 @@ def test_with_data_keeps_positions():
     document = read_text("a:\n  b: 1\n")
     assert isinstance(document, Document)
     assert str(document.with_data({"a": {"b": 2}}).problem(("a", "b", "c"), "no")) == "<text>:2:6: a.b.c: no"
+
+
+def test_a_text_in_brackets_sets_a_list():
+    document = read_text("a: [1]\nb: x\n")
+    assert set_path(document, "a", "[ws, 2, '3']").data == {"a": ["ws", 2, "3"], "b": "x"}
+    (problem,) = problems(lambda: set_path(document, "a", "[ws"))
+    assert problem.startswith("--set a=[ws: not valid YAML")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from nmsim import library
 from nmsim.arch.provenance import split
 from nmsim.arch.schema import MODELS, AnyArch
-from nmsim.errors import Problem, SpecError, unknown
+from nmsim.errors import Problem, SpecError, UnsupportedError, unknown
 from nmsim.specfile import Document, read, set_path, validate
 
 
@@ -20,15 +20,23 @@ def load_arch(name_or_path: str | os.PathLike[str], overrides: Mapping[str, Any]
     `overrides` maps paths to values: `{"memories.dram.bandwidth": "12.8 GB/s"}`. Raises SpecError with every
     mistake in the file, UnsupportedError for a name that the library does not have.
     """
-    text = os.fspath(name_or_path)
-    is_path = os.sep in text or Path(text).suffix in (".yaml", ".yml") or Path(text).exists()
-    return from_document(read(text if is_path else library.find("arch_configs", text)), overrides)
+    return from_document(read_arch(name_or_path, overrides))
 
 
-def from_document(document: Document, overrides: Mapping[str, Any] | None = None) -> AnyArch:
-    """The machine that a parsed file describes, with the values at some paths replaced."""
+def read_arch(
+    name_or_path: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None, option: str = "override"
+) -> Document:
+    """The document of an architecture with the values at some paths replaced; messages call an override `option`."""
+    if not isinstance(overrides, Mapping | None) or not all(isinstance(path, str) for path in overrides or {}):
+        raise UnsupportedError(f"overrides map paths (texts) to values, as {{'array.rows': 64}}; got {overrides!r:.60}")
+    document = replace(read(library.locate("arch_configs", name_or_path)), option=option)
     for path, value in (overrides or {}).items():
         document = set_path(document, path, value)
+    return document
+
+
+def from_document(document: Document) -> AnyArch:
+    """The machine that a parsed file describes."""
     plain, provenance, problems = split(document)
     kind = plain.data.get("kind") if isinstance(plain.data, dict) else None
     if not isinstance(kind, str) or kind not in MODELS:

@@ -1,17 +1,21 @@
-"""`nmsim check`: find the mistakes in architecture and workload files."""
+"""`nmsim check`: find the mistakes in architecture, workload and training files."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nmsim import library
+from nmsim.cli.parser import word
 from nmsim.errors import NmsimError, Problem, SpecError, unknown
 
 if TYPE_CHECKING:
+    from nmsim.arch.schema import AnyArch
     from nmsim.specfile import Document
 
-WORKLOAD = "workload"
+WORKLOAD, TRAINING = "workload", "training"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,8 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "files",
         nargs="+",
+        type=word,
         metavar="FILE",
-        help="architectures and workloads in YAML (their `kind:` tells), products in CSV",
+        help="architectures, workloads and training runs in YAML (their `kind:` tells) or by name, products in CSV",
     )
 
 
@@ -41,22 +46,41 @@ def execute(args: argparse.Namespace) -> int:
 
 def _summary(file: str) -> str:
     """What the file holds; raises NmsimError if it cannot be used."""
-    from nmsim.arch.load import from_document
     from nmsim.arch.schema import MODELS
     from nmsim.report.tables import quantity
     from nmsim.specfile import read
     from nmsim.workloads.tables import read_products
 
     if file.lower().endswith(".csv"):
-        return f"{len(read_products(file))} products"
-    document = read(file)
+        count = len(read_products(file))
+        return f"{count} product" if count == 1 else f"{count} products"
+    document = read(_path(file))
     kind = document.data.get("kind") if isinstance(document.data, dict) else None
     if kind == WORKLOAD:
         return _workload(document)
+    if kind == TRAINING:
+        return _training(document)
     if not isinstance(kind, str) or kind not in MODELS:
-        raise SpecError([_wrong_kind(document, kind, [WORKLOAD, *MODELS])])
-    arch = from_document(document)
+        raise SpecError([_wrong_kind(document, kind, [WORKLOAD, TRAINING, *MODELS])])
+    arch = machine(document)
     return f"{arch.kind} machine, {quantity(arch.clock, 'Hz')}, {len(arch.assumptions)} assumed numbers"
+
+
+def _path(file: str) -> Path:
+    """The file of that path, or of the library if it is a name of it."""
+    folder = next((kind for kind in library.KINDS if file in library.names(kind)), None)
+    return library.find(folder, file) if folder else Path(file)
+
+
+def machine(document: Document) -> AnyArch:
+    """The machine of an architecture file whose energies are known too; raises SpecError with every mistake."""
+    from nmsim.arch.load import from_document
+    from nmsim.energy.table import problems
+
+    arch = from_document(document)
+    if found := list(problems(document, arch.energy.node, arch.energy.dram)):
+        raise SpecError(found)
+    return arch
 
 
 def _workload(document: Document) -> str:
@@ -72,6 +96,14 @@ def _workload(document: Document) -> str:
     model = Model.build(file)
     sizes = f"{prefixed(model.parameters)} parameters, {prefixed(model.macs, 'MAC')} a sample"
     return f"workload, {len(model.layers)} layers, {sizes}"
+
+
+def _training(document: Document) -> str:
+    from nmsim.specfile import validate
+    from nmsim.train.config import TrainingFile
+
+    run = validate(TrainingFile, document)
+    return f"training, {run.model.name} on {run.data.name} by {run.recipe} {run.pattern}, {run.steps} steps"
 
 
 def _wrong_kind(document: Document, kind: object, kinds: list[str]) -> Problem:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from nmsim.cli.parser import add_formats
+from nmsim.cli.parser import add_formats, word
 
 PLOT = "compare.png"
 
@@ -15,9 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the verb."""
     for name in ("first", "second"):
         parser.add_argument(
-            name, metavar="AB"[name == "second"], help="a directory of `nmsim run -o`, or its JSON file"
+            name, type=word, metavar="AB"[name == "second"], help="a directory of `nmsim run -o`, or its JSON file"
         )
-    parser.add_argument("-o", "--output", metavar="DIR", help=f"write {PLOT} into DIR")
+    parser.add_argument("-o", "--output", type=word, metavar="DIR", help=f"write {PLOT} into DIR")
     add_formats(parser)
 
 

@@ -1,16 +1,22 @@
-"""`nmsim explain`: what a metric, cause or component means."""
+"""`nmsim explain`: what a name in a result, a list or a table means."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
 
+from nmsim.cli.parser import word
 from nmsim.errors import UnsupportedError, unknown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the verb."""
-    parser.add_argument("name", metavar="NAME", help="a name from `nmsim list metrics`, `causes` or `components`")
+    parser.add_argument(
+        "name",
+        type=word,
+        metavar="NAME",
+        help="a stage, a label that run prints, or a name from `nmsim list metrics`, `causes`, `components`, `recipes`",
+    )
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -19,7 +25,7 @@ def execute(args: argparse.Namespace) -> int:
 
     meanings = list(_meanings(args.name))
     if not meanings:
-        raise UnsupportedError(unknown("metric, cause or component", args.name, _names()))
+        raise UnsupportedError(unknown("metric, label, stage, cause, component or recipe", args.name, _names()))
     texts = [f"{args.name} ({kind})\n{table(facts.items())}" for kind, facts in meanings]
     print("\n\n".join(texts))
     return 0
@@ -29,21 +35,39 @@ def _meanings(name: str) -> Iterator[tuple[str, dict[str, str]]]:
     """What the name stands for, and the facts about each: some names are a cause and a component."""
     from nmsim.energy.account import COMPONENTS
     from nmsim.engines.timing import CAUSES
+    from nmsim.report.summary import STAGE_MEANINGS
     from nmsim.results.metrics import METRICS
+    from nmsim.sparsity.recipe import RECIPES
 
-    if metric := METRICS.get(name):
-        yield "metric", {"is": metric.meaning, "unit": metric.unit, "formula": metric.formula}
+    if metric := METRICS.get(_labels().get(name, name)):
+        yield (
+            f"metric {metric.name}" if name in _labels() else "metric",
+            {"is": metric.meaning, "unit": metric.unit, "formula": metric.formula},
+        )
     if name in CAUSES:
         formula = "what this bound adds to the latency that the causes before it leave (`nmsim list causes`)"
         yield "cause of latency", {"is": CAUSES[name], "unit": "cycles", "formula": formula}
     if name in COMPONENTS:
         formula = "static power x latency" if name == "static" else "actions x energy per action"
         yield "component of energy", {"is": COMPONENTS[name], "unit": "J", "formula": formula}
+    if name in STAGE_MEANINGS:
+        yield "stage of a training step", {"is": STAGE_MEANINGS[name]}
+    if recipe := RECIPES.get(name):
+        yield "recipe", {"is": recipe.title} | ({"source": recipe.source} if recipe.source else {})
+
+
+def _labels() -> dict[str, str]:
+    """The metric behind each label of a table that is not its name."""
+    from nmsim.report.summary import NAMES
+
+    return {label: metric for metric, label in NAMES.items() if label != metric}
 
 
 def _names() -> list[str]:
     from nmsim.energy.account import COMPONENTS
     from nmsim.engines.timing import CAUSES
+    from nmsim.report.summary import STAGE_MEANINGS
     from nmsim.results.metrics import METRICS
+    from nmsim.sparsity.recipe import RECIPES
 
-    return list(dict.fromkeys([*METRICS, *CAUSES, *COMPONENTS]))
+    return list(dict.fromkeys([*METRICS, *_labels(), *STAGE_MEANINGS, *CAUSES, *COMPONENTS, *RECIPES]))

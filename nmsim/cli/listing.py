@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from nmsim.cli.parser import add_formats
+from nmsim.cli.parser import add_formats, one_of, word
 from nmsim.errors import UnsupportedError
 
 Row = dict[str, object]
@@ -22,8 +22,8 @@ FORMAT_MEANINGS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the verb."""
-    parser.add_argument("kind", choices=tuple(LISTS), help="what to list")
-    parser.add_argument("arch", nargs="?", metavar="ARCH", help="with `assumptions`: the machine")
+    parser.add_argument("kind", type=one_of("list", LISTS), metavar="KIND", help=", ".join(LISTS))
+    parser.add_argument("arch", nargs="?", type=word, metavar="ARCH", help="with `assumptions`: the machine")
     add_formats(parser)
 
 
@@ -142,9 +142,25 @@ def _assumptions(arch: str) -> list[Row]:
     return [{"number": format_path(path), "known": p.kind, "why": p.text} for path, p in marks if p.kind != "source"]
 
 
+def _training() -> list[Row]:
+    from nmsim import library
+    from nmsim.specfile import read, validate
+    from nmsim.train.config import TrainingFile
+
+    rows: list[Row] = []
+    for name in library.names("workloads/training"):
+        run = validate(TrainingFile, read(library.find("workloads/training", name)))
+        recipe = run.recipe if run.pattern == "dense" else f"{run.recipe} {run.pattern}"
+        rows.append(
+            {"name": name, "model": run.model.name, "data": run.data.name, "recipe": recipe, "steps": run.steps}
+        )
+    return rows
+
+
 LISTS: dict[str, Callable[[], list[Row]]] = {
     "arch": _arches,
     "workloads": _workloads,
+    "training": _training,
     "recipes": _recipes,
     "metrics": _metrics,
     "causes": _causes,

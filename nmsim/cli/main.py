@@ -53,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MemoryError as error:
         return _fail(f"out of memory: {error}" if str(error) else "out of memory")
     except OSError as error:
-        return _fail(": ".join(str(part) for part in (error.filename, error.strerror or error) if part))
+        code = _fail(": ".join(str(part) for part in (error.filename, error.strerror or error) if part))
+        _settle_output()
+        return code
 
 
 def _leaving(argv: list[str]) -> int:
@@ -106,6 +108,14 @@ def _write_what_can_be_written() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+
+
+def _settle_output() -> None:
+    """Drop what is still to be printed if it cannot be."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        _drop_output()
 
 
 def _drop_output() -> None:

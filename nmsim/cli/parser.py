@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from nmsim.errors import nearest
+from nmsim.errors import nearest, unknown
+
+MOST_DIGITS = 100
 
 
 class Parser(argparse.ArgumentParser):
@@ -23,6 +26,10 @@ class Parser(argparse.ArgumentParser):
             self.error(f"unknown option {bad[0]!r}" + (f"; did you mean {close[0]}?" if close else ""))
         return super().parse_args(args, namespace)
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Write the help or an error; argparse would keep silent about a full disk."""
+        (file or sys.stderr).write(message or "")
+
 
 def whole(text: str) -> int:
     """A whole number of at least 1."""
@@ -32,6 +39,25 @@ def whole(text: str) -> int:
 def whole_or_none(text: str) -> int:
     """A whole number of at least 0."""
     return _at_least(0, text)
+
+
+def word(text: str) -> str:
+    """A text that is not empty."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("must not be empty")
+    return text
+
+
+def one_of(what: str, allowed: Iterable[str]) -> Callable[[str], str]:
+    """The kind of argument that is one of these names; `what` they are is for the message."""
+    names = tuple(allowed)
+
+    def chosen(text: str) -> str:
+        if text not in names:
+            raise argparse.ArgumentTypeError(unknown(what, text, names))
+        return text
+
+    return chosen
 
 
 def pair(text: str) -> tuple[str, str]:
@@ -58,10 +84,8 @@ def add_formats(parser: argparse.ArgumentParser, csv: str = "the table") -> None
 
 
 def _at_least(minimum: int, text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = minimum - 1
+    digits = text.strip()
+    value = int(digits) if digits.isascii() and digits.isdecimal() and len(digits) <= MOST_DIGITS else minimum - 1
     if value < minimum:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least {minimum}, not {text!r:.60}")
     return value

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nmsim.cli.parser import add_formats, length, pair, whole, whole_or_none
+from nmsim.cli.parser import add_formats, length, one_of, pair, whole, whole_or_none, word
 from nmsim.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -16,80 +17,134 @@ if TYPE_CHECKING:
     from nmsim.workloads.optable import Workload
 
 
+PLOTS = ("latency.png", "roofline.png")
+"""Names of the plots that `-o` writes."""
+
+
+TRACE = ".npz"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the verb."""
-    parser.add_argument("arch", metavar="ARCH", help="a machine: a name from `nmsim list arch`, or a YAML file")
+    parser.add_argument(
+        "arch", type=word, metavar="ARCH", help="a machine: a name from `nmsim list arch`, or a YAML file"
+    )
     parser.add_argument(
         "workload",
+        type=word,
         metavar="WORKLOAD",
-        help="a model: a name from `nmsim list workloads`, a YAML file, or a CSV of products",
+        help="a model: a name from `nmsim list workloads` or a YAML file; a CSV of products; a training trace (.npz)",
     )
     _add_work(parser)
     machine = parser.add_argument_group("the machine")
-    machine.add_argument("--engine", default="analytic", metavar="NAME", help="analytic")
+    machine.add_argument("--engine", type=word, default="analytic", metavar="NAME", help="analytic")
     machine.add_argument(
         "--set", type=pair, action="append", default=[], metavar="PATH=VALUE", dest="overrides",
-        help="replace a number of the machine, as memories.dram.bandwidth='12.8 GB/s'; may be repeated",
+        help="replace a number of the machine, as memories.dram.bandwidth='12.8 GB/s', array.dataflows[0]=ws or "
+        "array.dataflows='[os, ws]'; may be repeated",
     )  # fmt: skip
     machine.add_argument("--strict", action="store_true", help="fail where the machine cannot skip a pattern")
     output = parser.add_argument_group("output")
     output.add_argument("--top", type=whole_or_none, default=10, metavar="K", help="layers to show (10)")
-    output.add_argument("-o", "--output", metavar="DIR", help="write result.json, ops.csv and plots into DIR")
+    output.add_argument(
+        "-o", "--output", type=word, metavar="DIR", help="write result.json, ops.csv and plots into DIR"
+    )
     output.add_argument("--no-plots", action="store_true", help="with -o: no plots")
     add_formats(parser, "a row per operation")
 
 
 def _add_work(parser: argparse.ArgumentParser) -> None:
     work = parser.add_argument_group("the work")
-    work.add_argument("--recipe", metavar="R", help="train by this recipe (`nmsim list recipes`); without: inference")
-    work.add_argument("--pattern", metavar="N:M", help="sparsity pattern, as 2:8; without: dense")
+    work.add_argument(
+        "--recipe", type=word, metavar="R", help="train by this recipe (`nmsim list recipes`); without: inference"
+    )
+    work.add_argument("--pattern", type=word, metavar="N:M", help="sparsity pattern, as 2:8; without: dense")
     work.add_argument("--batch", type=whole, default=1, metavar="B", help="samples per step (1)")
     work.add_argument(
         "--seq-len", type=length, action="append", default=[], metavar="[NAME=]L",
         help="tokens per sample, of all streams or of the one named; may be repeated",
     )  # fmt: skip
     work.add_argument(
-        "--phase", choices=("prefill", "decode"), default="prefill", help="decode: one token of generation"
+        "--phase",
+        type=one_of("phase", ("prefill", "decode")),
+        default="prefill",
+        metavar="P",
+        help="prefill, or decode: one token of generation",
     )
     work.add_argument("--context", type=whole, metavar="C", help="with decode: cached tokens attended to")
-    work.add_argument("--dtype", default="fp16", metavar="T", help="data type (fp16)")
-    work.add_argument("--optimizer", metavar="NAME", help="update rule of a training recipe (sgd_momentum)")
+    work.add_argument(
+        "--dtype",
+        type=word,
+        metavar="T",
+        help="data type (fp16; of a trace: its own); of products in CSV: where no column `dtype` gives one",
+    )
+    work.add_argument("--optimizer", type=word, metavar="NAME", help="update rule of a training recipe (sgd_momentum)")
     work.add_argument("--steps", type=whole, metavar="S", help="steps of the run (1)")
-    work.add_argument("--keep-dense", action="append", metavar="GLOB", help="layers to leave dense; may be repeated")
+    work.add_argument(
+        "--keep-dense", type=word, action="append", metavar="GLOB", help="layers to leave dense; may be repeated"
+    )
 
 
 def execute(args: argparse.Namespace) -> int:
     """Simulate, write files, print."""
-    from nmsim.arch.load import load_arch
+    from nmsim.arch.load import read_arch
+    from nmsim.cli.check import machine
     from nmsim.engines.run import simulate
+    from nmsim.report.footprint import notes
     from nmsim.results.io import require_directory
 
     if args.output is not None:
         require_directory(args.output)
-    arch = load_arch(args.arch, dict(args.overrides))
+    arch = machine(read_arch(args.arch, dict(args.overrides), "--set"))
     result = simulate(arch, _workload(args), engine=args.engine, strict=args.strict)
     origins = _origins(arch)
+    found = notes(result)
     if args.output is not None:
-        _write(result, origins, args)
-    _print(result, origins, args)
+        _write(result, origins, found, args)
+    for note in found:
+        print(f"nmsim: NOTE: {note}", file=sys.stderr)
+    _print(result, origins, found, args)
     return 0
 
 
 def _workload(args: argparse.Namespace) -> Workload:
     """The workload that the arguments ask for."""
     from nmsim.sparsity.recipe import get_recipe
-    from nmsim.workloads.load import load_workload
+    from nmsim.workloads.load import CSV, load_workload
 
+    if args.workload.lower().endswith(TRACE):
+        from nmsim.traces.io import load_trace
+
+        _refuse_for_table(args, "a trace", "it simulates what the run executed; `nmsim train` makes another")
+        return load_trace(args.workload).workload(args.dtype)
+    if args.workload.lower().endswith(CSV):
+        if args.pattern:
+            cure = "give each product its own in a column `pattern`"
+            raise UnsupportedError(f"--pattern does not go with a table of products; {cure}")
+        cure = "write the sizes of its products out, or a model file (YAML) with layers"
+        _refuse_for_table(args, "a table of products", cure)
     recipe = get_recipe(args.recipe or "inference")
     if args.optimizer and not recipe.trains:
         raise UnsupportedError("--optimizer goes with a recipe that trains; give one with --recipe")
     seq_len = _seq_len(args.seq_len)
-    model = load_workload(args.workload, args.batch, seq_len, args.phase == "decode", args.context, args.dtype)
+    dtype = args.dtype or "fp16"
+    model = load_workload(args.workload, args.batch, seq_len, args.phase == "decode", args.context, dtype)
     chosen = {"steps": args.steps, "optimizer": args.optimizer, "keep_dense": args.keep_dense}
     options = {name: value for name, value in chosen.items() if value is not None}
     if not (args.recipe or args.pattern or options):
         return model
-    return model.training(recipe.name, args.pattern or "dense", dtype=args.dtype, **options)
+    return model.training(recipe.name, args.pattern or "dense", dtype=dtype, **options)
+
+
+def _refuse_for_table(args: argparse.Namespace, what: str, cure: str) -> None:
+    """Raise UnsupportedError for an option that a finished table of operations has no use for."""
+    given = {
+        "--pattern": args.pattern, "--recipe": args.recipe, "--steps": args.steps, "--optimizer": args.optimizer,
+        "--keep-dense": args.keep_dense, "--batch": args.batch != 1, "--seq-len": args.seq_len,
+        "--phase": args.phase == "decode", "--context": args.context,
+    }  # fmt: skip
+    if unfit := [option for option, value in given.items() if value]:
+        raise UnsupportedError(f"{unfit[0]} goes with a model; {args.workload} is {what}: {cure}")
 
 
 def _seq_len(given: list[int | tuple[str, int]]) -> int | dict[str, int] | None:
@@ -107,23 +162,27 @@ def _origins(arch: AnyArch) -> Origins:
     return {format_path(path): {"kind": p.kind, "text": p.text} for path, p in arch.provenance.items()}
 
 
-def _write(result: Result, origins: Origins, args: argparse.Namespace) -> None:
+def _write(result: Result, origins: Origins, notes: list[str], args: argparse.Namespace) -> None:
+    """Write the files; plots of an earlier run do not stay beside figures that are not theirs."""
     from nmsim.results.io import files, write_files
 
-    contents: dict[str, str | bytes] = dict(files(result, origins))
+    contents: dict[str, str | bytes] = dict(files(result, origins, notes))
     if not args.no_plots:
         from nmsim.report.plots import plot_latency, plot_roofline, png
 
-        contents |= {"latency.png": png(plot_latency(result)), "roofline.png": png(plot_roofline(result))}
+        images = png(plot_latency(result)), png(plot_roofline(result))
+        contents |= dict(zip(PLOTS, images, strict=True))
     write_files(args.output, contents)
+    for stale in (Path(args.output) / name for name in PLOTS if name not in contents):
+        stale.unlink(missing_ok=True)
     print(f"nmsim: wrote {', '.join(contents)} to {args.output}", file=sys.stderr)
 
 
-def _print(result: Result, origins: Origins, args: argparse.Namespace) -> None:
+def _print(result: Result, origins: Origins, notes: list[str], args: argparse.Namespace) -> None:
     from nmsim.results import io
 
     if args.json:
-        sys.stdout.write(io.dump(io.to_dict(result, origins, ops=True)))
+        sys.stdout.write(io.dump(io.to_dict(result, origins, ops=True, notes=notes)))
     elif args.csv:
         sys.stdout.write(io.to_csv(result))
     else:

@@ -6,17 +6,19 @@ import argparse
 import json
 from typing import Any
 
+from nmsim.cli.parser import one_of
+
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the verb."""
-    parser.add_argument("kind", choices=("arch", "workload"), help="kind of file")
+    parser.add_argument("kind", type=one_of("kind of file", KINDS), metavar="KIND", help=" or ".join(KINDS))
 
 
 def execute(args: argparse.Namespace) -> int:
     """Print the schema."""
-    schema = _arch() if args.kind == "arch" else _workload()
+    schema = KINDS[args.kind]()
     print(json.dumps({"$schema": DIALECT, **schema}, indent=2, ensure_ascii=False))
     return 0
 
@@ -37,3 +39,12 @@ def _workload() -> dict[str, Any]:
     from nmsim.workloads.modelfile import ModelFile
 
     return {**ModelFile.model_json_schema(by_alias=True), "title": "nmsim workload"}
+
+
+def _training() -> dict[str, Any]:
+    from nmsim.train.config import TrainingFile
+
+    return {**TrainingFile.model_json_schema(by_alias=True), "title": "nmsim training run"}
+
+
+KINDS = {"arch": _arch, "workload": _workload, "training": _training}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the verb."""
-    parser.add_argument("config", metavar="CONFIG", help="a training file (YAML), as those under workloads/training/")
+    parser.add_argument("config", metavar="CONFIG", help="a name from `nmsim list training`, or a YAML file")
     parser.add_argument("-o", "--output", metavar="TRACE", required=True, help="the trace to write, as run.npz")
     parser.add_argument("--seed", type=whole_or_none, metavar="N", help="seed of data, weights and order")
     parser.add_argument(
@@ -65,10 +65,11 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def _config(args: argparse.Namespace) -> TrainingFile:
+    from nmsim.library import locate
     from nmsim.specfile import read, set_path, validate
     from nmsim.train.config import TrainingFile
 
-    document = read(args.config)
+    document = read(locate("workloads/training", args.config))
     for path, value in args.overrides:
         document = set_path(document, path, value)
     if args.seed is not None:

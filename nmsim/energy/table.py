@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import exp, log
@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 
 from nmsim.arch.provenance import Provenance, split
-from nmsim.errors import SpecError, UnsupportedError, unknown
-from nmsim.specfile import read
+from nmsim.errors import Problem, SpecError, UnsupportedError, unknown
+from nmsim.specfile import Document, read
 from nmsim.units import format_quantity, parse_quantity
 
 ACCESS_BYTES = 8
 """The SRAM energies of actions.yaml are those of one 64-bit access."""
+
+REACH = 3.0
+"""How many times finer or coarser than the outermost node of the file a node may be and still take its energies."""
 
 _FILE = Path(__file__).with_name("actions.yaml")
 
@@ -84,6 +87,19 @@ def action_table(node_m: float, dram: str) -> ActionTable:
         sram=tuple(sorted(sram)),
         assumptions=(*remark, *_assumed(provenance, used, dram), *(f"energy: {line}" for line in data["general"])),
     )
+
+
+def problems(document: Document, node_m: float, dram: str) -> Iterator[Problem]:
+    """What is wrong with `energy.node` and `energy.dram` of an architecture file: no figures there, or near there."""
+    data, _ = _actions()
+    if dram not in data["dram"]:
+        yield document.problem(("energy", "dram"), unknown("kind of DRAM", dram, data["dram"]))
+    nodes = [parse_quantity(name, "length") for name in data["nodes"]]
+    lowest, highest = min(nodes) / REACH, max(nodes) * REACH
+    if not lowest <= node_m <= highest:
+        allowed = " to ".join(format_quantity(bound, "length", 3) for bound in (lowest, highest))
+        message = f"{format_quantity(node_m, 'length')} is far from every node with known energies; allowed: {allowed}"
+        yield document.problem(("energy", "node"), message)
 
 
 @cache

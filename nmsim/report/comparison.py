@@ -13,8 +13,10 @@ from nmsim.results.metrics import METRICS
 
 Names = tuple[str, str]
 NAME_WIDTH = 24
-NOT_ALIKE = ("arch", "workload", "batch", "streams", "decode", "context", "dtype", "steps", "engine")
-"""Settings that make two results hard to compare when they differ."""
+WORK = ("workload", "phase", "batch", "streams", "context", "steps", "rows")
+"""Settings without which two results did not do the same work: no speed-up is told where one differs."""
+MACHINERY = ("arch", "dtype", "engine")
+"""Settings that a comparison may be about, and that a note names when they differ."""
 
 
 def comparison_text(first: SavedResult, second: SavedResult, names: Names) -> str:
@@ -34,12 +36,13 @@ def to_dict(first: SavedResult, second: SavedResult, names: Names) -> dict[str, 
     return {
         "names": list(names),
         "speedup": speedup(first, second),
+        "unlike": unlike(first, second),
         "differences": {
             name: list(values) for name, values in settings(first, second).items() if values[0] != values[1]
         },
         "metrics": {name: _triple(first.metrics[name], second.metrics[name], "ratio") for name in METRICS},
         "stages": {
-            stage: {**_triple(a, b, ""), "speedup": _over(a, b)}
+            stage: {**_triple(a, b, ""), "speedup": math.nan if unlike(first, second) else _over(a, b)}
             for stage, (a, b) in _paired(first.breakdowns["stage"], second.breakdowns["stage"]).items()
         },
     }
@@ -54,18 +57,39 @@ def to_rows(first: SavedResult, second: SavedResult) -> list[dict[str, object]]:
 
 
 def speedup(first: SavedResult, second: SavedResult) -> float:
-    """How many times shorter the second's latency is."""
+    """How many times shorter the second's latency is; NaN where they did not do the same work."""
+    if unlike(first, second):
+        return math.nan
     return _over(first.metrics["latency_s"], second.metrics["latency_s"])
 
 
 def speedup_line(first: SavedResult, second: SavedResult, names: Names) -> str:
-    """ "B is 1.79x faster than A"."""
+    """ "B is 1.79x faster than A", or why that cannot be said."""
+    if differing := unlike(first, second):
+        return f"No speed-up: {names[0]} and {names[1]} did not do the same work; they differ in {', '.join(differing)}"
     ratio = speedup(first, second)
     if not math.isfinite(ratio) or ratio == 0:
         return "The speed-up is unknown: a latency is missing."
     if abs(ratio - 1) < 5e-4:
         return f"{names[1]} takes as long as {names[0]}"
     return f"{names[1]} is {_times(max(ratio, 1 / ratio))} {'faster' if ratio > 1 else 'slower'} than {names[0]}"
+
+
+def unlike(first: SavedResult, second: SavedResult) -> list[str]:
+    """The settings of WORK in which the two differ."""
+    one, other = _work(first), _work(second)
+    return [name for name in WORK if one[name] != other[name]]
+
+
+def _work(result: SavedResult) -> dict[str, object]:
+    """The settings of WORK, those that a run left out at their default."""
+    info = result.info
+    phase = "inference" if info.get("recipe") in (None, "inference") else "training"
+    return {
+        "workload": result.workload, "phase": "decode" if info.get("decode") else phase, "batch": info.get("batch"),
+        "streams": info.get("streams"), "context": info.get("context"), "steps": info.get("steps", 1),
+        "rows": info.get("rows"),
+    }  # fmt: skip
 
 
 def settings(first: SavedResult, second: SavedResult) -> dict[str, tuple[object, object]]:
@@ -91,8 +115,9 @@ def _setting(value: object) -> str:
 
 def _warnings(first: SavedResult, second: SavedResult) -> list[str]:
     pairs = settings(first, second)
-    unlike = [name for name in NOT_ALIKE if name in pairs and pairs[name][0] != pairs[name][1]]
-    return [f"  Note: the runs differ in {', '.join(unlike)}, not only in recipe and pattern."] if unlike else []
+    machinery = [name for name in MACHINERY if name in pairs and pairs[name][0] != pairs[name][1]]
+    differing = [*unlike(first, second), *machinery]
+    return [f"  Note: the runs differ in {', '.join(differing)}, not only in recipe and pattern."] if differing else []
 
 
 def _side_by_side(first: Mapping[str, float], second: Mapping[str, float], short: list[str], what: str) -> str:
@@ -107,8 +132,9 @@ def _side_by_side(first: Mapping[str, float], second: Mapping[str, float], short
 
 
 def _stages(first: SavedResult, second: SavedResult, short: list[str]) -> str:
+    same = not unlike(first, second)
     rows = [
-        [stage, *("-" if v == 0 else quantity(v, "s") for v in (a, b)), _times(_over(a, b) if a else math.nan)]
+        [stage, *("-" if v == 0 else quantity(v, "s") for v in (a, b)), _times(_over(a, b) if a and same else math.nan)]
         for stage, (a, b) in _paired(first.breakdowns["stage"], second.breakdowns["stage"]).items()
     ]
     return table(rows, ["stage", *short, "speed-up"], "lrrr")

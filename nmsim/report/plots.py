@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, cast
@@ -13,11 +14,12 @@ import numpy as np
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
+from nmsim.report.comparison import unlike
 from nmsim.report.layers import Layers
 from nmsim.report.roofline import Roofline
 from nmsim.report.style import BLACK, CAUSE_COLOURS, COLUMN, GREY, RC, STAGE_COLOURS, VERMILION, scaled
 from nmsim.report.summary import run_text
-from nmsim.report.tables import last_part, prefixed, shorten, wrap
+from nmsim.report.tables import last_part, prefixed, quantity, shorten, wrap
 from nmsim.results.io import SavedResult, atomic_write
 from nmsim.results.result import Result
 from nmsim.workloads.optable import STAGES
@@ -32,7 +34,9 @@ TICK_ROOM = 22
 LARGEST_MARK, SMALLEST_MARK = 240.0, 8.0
 MARKERS = {"FF": "o", "BP": "s", "WU": "^"}
 VISIBLE = 0.005
-"""A part of less than this share of the longest bar has no entry in a legend."""
+"""A cause of less than this share of the longest bar has no entry in a legend."""
+DWARFS = 3.0
+"""The sum of the layers not shown has no bar where it is so many times the longest that is shown."""
 
 
 def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
@@ -50,7 +54,8 @@ def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
 def png(figure: Figure) -> bytes:
     """The figure as a PNG image."""
-    with mpl.rc_context(RC):
+    with mpl.rc_context(RC), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # names in scripts that the font lacks
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png")
         return buffer.getvalue()
@@ -63,8 +68,11 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
 
 @_styled
 def plot_latency(result: Result) -> Figure:
-    """A bar per layer in the order of the network, split into stages; all but the largest layers are summed."""
-    names, seconds = _layer_table(result)
+    """A bar per layer in the order of the network, split into stages; the smaller layers are summed.
+
+    Where their sum would dwarf the others it is said in words instead.
+    """
+    names, seconds, left_out = _layer_table(result)
     factor, unit = scaled(seconds.sum(axis=1).tolist())
     figure = Figure(figsize=(COLUMN, 1.3 + 0.19 * len(names)))
     axes = figure.add_subplot()
@@ -76,7 +84,7 @@ def plot_latency(result: Result) -> Figure:
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel(f"latency [{unit}]")
+    axes.set_xlabel(f"latency [{unit}]{left_out}")
     axes.grid(axis="x", linewidth=0.4, color=GREY, alpha=0.5)
     _title(figure, result.arch.name, result.workload.name, result.workload.info)
     _legend_above(figure, axes)
@@ -120,7 +128,10 @@ def plot_roofline(result: Result) -> Figure:
 
 @_styled
 def plot_comparison(results: Sequence[Result | SavedResult], names: Sequence[str]) -> Figure:
-    """A bar per result, its latency split by stage and, beside it, by cause; speed-ups are over the first."""
+    """A bar per result, its latency split by stage and, beside it, by cause.
+
+    Speed-ups are over the first, and only where both did the same work.
+    """
     saved = [r if isinstance(r, SavedResult) else SavedResult.of(r) for r in results]
     factor, unit = scaled([r.metrics["latency_s"] for r in saved])
     figure = Figure(figsize=(COLUMN + 1.0, 3.6))
@@ -128,18 +139,20 @@ def plot_comparison(results: Sequence[Result | SavedResult], names: Sequence[str
     room = TICK_ROOM // len(names)
     labels = ["\n".join(wrap(shorten(name, 3 * room), room)) for name in names]
     for axes, by, colours in zip(panels, ("stage", "cause"), (STAGE_COLOURS, CAUSE_COLOURS), strict=True):
-        _stack(axes, [r.breakdowns[by] for r in saved], colours, factor)
+        _stack(axes, [r.breakdowns[by] for r in saved], colours, factor, VISIBLE if by == "cause" else 0.0)
         axes.set_xticks(range(len(names)), labels)
         axes.set_title(f"by {by}")
         axes.grid(axis="y", linewidth=0.4, color=GREY, alpha=0.5)
         axes.margins(y=0.12)
     for i, result in enumerate(saved):
         total = result.metrics["latency_s"]
-        label = _speedup(saved[0].metrics["latency_s"] / total) if i and total else ""
+        label = _speedup(saved[0].metrics["latency_s"] / total) if i and total and not unlike(saved[0], result) else ""
         for axes in panels:
             axes.text(i, total * factor, label, ha="center", va="bottom", fontsize=9)
     panels[0].set_ylabel(f"latency [{unit}]")
-    figure.suptitle(_common(saved), fontsize=9.5, x=0.01, ha="left")
+    differing = dict.fromkeys(name for result in saved for name in unlike(saved[0], result))
+    title = _common(saved) + (f"\nnot the same work: they differ in {', '.join(differing)}" if differing else "")
+    figure.suptitle(title, fontsize=9.5, x=0.01, ha="left")
     return figure
 
 
@@ -153,14 +166,16 @@ def _common(saved: Sequence[SavedResult]) -> str:
     return f"{', '.join(workloads)} on {', '.join(arches)}"
 
 
-def _stack(axes: Axes, tables: list[Mapping[str, float]], colours: Mapping[str, str], factor: float) -> None:
-    """Stacked bars of the parts of each table, the legend to the right, in the order of the stack."""
+def _stack(
+    axes: Axes, tables: list[Mapping[str, float]], colours: Mapping[str, str], factor: float, least: float
+) -> None:
+    """Stacked bars of the parts of each table, the legend of those of at least that share to the right, in order."""
     bottom = np.zeros(len(tables))
     longest = factor * max(sum(table.values()) for table in tables)
     for name in [*colours, *sorted({n for table in tables for n in table} - set(colours))]:
         height = factor * np.array([table.get(name, 0.0) for table in tables])
         if height.any():
-            label = name if height.max() >= VISIBLE * longest else None
+            label = name if height.max() >= least * longest else None
             axes.bar(range(len(tables)), height, bottom=bottom, color=colours.get(name, GREY), label=label, width=0.62)
             bottom += height
     handles, labels = axes.get_legend_handles_labels()
@@ -168,15 +183,17 @@ def _stack(axes: Axes, tables: list[Mapping[str, float]], colours: Mapping[str, 
     axes.set_xlim(-0.6, len(tables) - 0.4)
 
 
-def _layer_table(result: Result) -> tuple[list[str], np.ndarray]:
-    """Names and seconds per stage [bars, stages] of the bars to draw, in order of execution."""
+def _layer_table(result: Result) -> tuple[list[str], np.ndarray, str]:
+    """Names and seconds per stage [bars, stages] of the bars to draw, in order of execution; the rest in words."""
     layers = Layers.of(result)
     shown = np.sort(layers.largest(LAYERS_SHOWN))
     names = [last_part(layers.names[i], NAME_WIDTH) for i in shown]
     rest = np.delete(layers.seconds, shown, axis=0)
     if not rest.any():
-        return names, layers.seconds[shown]
-    return [*names, f"{len(rest)} others"], np.vstack([layers.seconds[shown], rest.sum(axis=0)])
+        return names, layers.seconds[shown], ""
+    if rest.sum() > DWARFS * layers.seconds[shown].sum(axis=1).max():
+        return names, layers.seconds[shown], f"\nnot shown: {len(rest)} others, {quantity(rest.sum(), 's')}"
+    return [*names, f"{len(rest)} others"], np.vstack([layers.seconds[shown], rest.sum(axis=0)]), ""
 
 
 def _draw_roofs(axes: Axes, roof: Roofline, x: tuple[float, float]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nmsim.engines.timing import CAUSES
+from nmsim.report.footprint import notes
 from nmsim.report.layers import Layers
 from nmsim.report.tables import WIDTH, bar, last_part, percent, prefixed, quantity, table, wrap
 from nmsim.results.io import amounts
@@ -31,7 +32,11 @@ LAYER_WIDTH = 34, 28
 
 def result_text(result: Result, top: int = 10) -> str:
     """The result in at most 100 columns, with its `top` dearest layers."""
-    parts = [heading(result), _titled("Totals", totals(result))]
+    parts = [
+        heading(result),
+        *("\n".join(wrap(f"NOTE: {note}", WIDTH)) for note in notes(result)),
+        _titled("Totals", totals(result)),
+    ]
     parts.append(_titled("Latency by stage", _breakdown(result, "stage", STAGE_MEANINGS)))
     parts.append(_titled("Latency by cause", _breakdown(result, "cause", CAUSES)))
     reasons = Reasons(result)
@@ -60,9 +65,8 @@ def run_text(info: Mapping[str, Any]) -> str:
     else:
         what = f"training by {recipe}" + ("" if pattern == "dense" else f" {pattern}")
     facts = [what, f"batch {info['batch']}"] if "batch" in info else [what]
+    facts += ["1 token", f"context {info['context']}"] if info.get("decode") else []
     facts += [f"{length} {name}" for name, length in info.get("streams", {}).items()]
-    if info.get("decode"):
-        facts.append(f"one decode step at context {info['context']}")
     if info.get("steps", 1) != 1:
         facts.append(f"{info['steps']:,} steps")
     return ", ".join(facts + [str(info[key]) for key in ("dtype", "optimizer") if key in info])
@@ -141,32 +145,34 @@ def _largest_cause(result: Result, members: tuple[int, ...]) -> str:
 
 
 class Reasons:
-    """Why products of a sparse recipe run dense, each reason behind a letter."""
+    """Why products of a sparse recipe run dense; a reason has a letter once a row of the table carries it."""
 
     def __init__(self, result: Result):
         self.work, self.because = result.workload, result.skipped_because
         self.seconds = result.per_op("latency_s") * result.workload["repeat"]
         found = dict.fromkeys(str(reason) for reason in self.because if reason)
-        self.letters = dict(zip(found, map(_letter, range(len(found))), strict=True))
+        self.found = list(found)
+        self.letters: dict[str, str] = {}
 
     def marks(self, members: tuple[int, ...]) -> str:
         """The stages of these layers that run dense, with the letters of the reasons: "FF WU (a)"."""
         stages: dict[str, dict[str, None]] = {}
         for row in np.flatnonzero(np.isin(self.work["layer"], members) & (self.because != "")):
-            letter = self.letters[str(self.because[row])]
+            letter = self.letters.setdefault(str(self.because[row]), _letter(len(self.letters)))
             stages.setdefault(letter, {})[STAGES[self.work["stage"][row]]] = None
         return ", ".join(f"{' '.join(names)} ({letter})" for letter, names in stages.items())
 
     def text(self) -> str:
         """A line per reason: the share of the latency and the number of products that it holds for."""
         rows = []
-        for reason, letter in self.letters.items():
+        for reason in dict.fromkeys([*self.letters, *self.found]):
             held = self.because == reason
             number = int(held.sum())
             count = f"{number} product" if number == 1 else f"{number} products"
             share = percent(float(self.seconds[held].sum() / self.seconds.sum()))
-            rows.append([f"({letter})", count, f"{share} of the latency", reason])
-        return table(rows, align="llrl")
+            letter = f"({self.letters[reason]})" if reason in self.letters else ""
+            rows.append([*([letter] if self.letters else []), count, f"{share} of the latency", reason])
+        return table(rows, align="llrl" if self.letters else "lrl")
 
 
 def _letter(number: int) -> str:

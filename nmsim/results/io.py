@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,13 +61,18 @@ def amounts(result: Result, by: str) -> dict[str, float]:
     return {str(name): float(value) for name, value in result.breakdown(by).iloc[:, 0].items()}
 
 
-def to_dict(result: Result, origins: Origins | None = None, ops: bool = False) -> dict[str, Any]:
-    """The result as plain data for JSON, null where a figure is not finite; with `ops`, a row per op too."""
+def to_dict(
+    result: Result, origins: Origins | None = None, ops: bool = False, notes: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The result as plain data for JSON, null where a figure is not finite; with `ops`, a row per op too.
+
+    `notes` are what a reader must know before the figures.
+    """
     saved = SavedResult.of(result)
     data = {
         "format": FORMAT, "schema": SCHEMA, "nmsim": nmsim.__version__,
         "arch": saved.arch, "workload": saved.workload, "engine": saved.engine, "info": saved.info,
-        "metrics": saved.metrics, "breakdowns": saved.breakdowns,
+        "notes": notes, "metrics": saved.metrics, "breakdowns": saved.breakdowns,
         "assumptions": saved.assumptions, "provenance": origins or {},
     }  # fmt: skip
     if ops:
@@ -85,9 +90,9 @@ def dump(data: Any) -> str:
     return json.dumps(_plain(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def files(result: Result, origins: Origins | None = None) -> dict[str, str]:
+def files(result: Result, origins: Origins | None = None, notes: Sequence[str] = ()) -> dict[str, str]:
     """The contents of the files of a result directory, by file name."""
-    return {RESULT_FILE: dump(to_dict(result, origins)), OPS_FILE: to_csv(result)}
+    return {RESULT_FILE: dump(to_dict(result, origins, notes=notes)), OPS_FILE: to_csv(result)}
 
 
 def save(result: Result, directory: str | os.PathLike[str], origins: Origins | None = None) -> None:
@@ -103,7 +108,7 @@ def load(path: str | os.PathLike[str]) -> SavedResult:
         raise _bad(file, message)
     figures = data["metrics"], *data["breakdowns"].values()
     if bad := next((f for table in figures for f in table.values() if not _is_figure(f)), None):
-        raise _bad(file, f"damaged: expected a number, got {bad!r:.60}")
+        raise _bad(file, f"damaged: expected a number of at least 0, got {bad!r:.60}")
     return SavedResult(
         data["arch"], data["workload"], data["engine"], data["info"], _figures(data["metrics"]),
         {by: _figures(table) for by, table in data["breakdowns"].items()}, tuple(data["assumptions"]),
@@ -156,7 +161,7 @@ def _foreign(data: Any) -> str:
 
 
 def _is_figure(value: object) -> bool:
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and value >= 0)
 
 
 def _figures(table: Mapping[str, float | None]) -> dict[str, float]:

@@ -16,6 +16,7 @@ A dense pattern leaves nothing out, so every format stores it as `dense`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, comb, prod
 
@@ -60,6 +61,8 @@ def size_bytes(
     `axis` None means the pattern's own. Raises PatternError for an unknown format, a format the pattern cannot
     use and more non-zeros than the pattern allows; ShapeError for sizes below 1 and 32-bit pointers overflowing.
     """
+    if not isinstance(shape, Sequence) or not all(hasattr(size, "__index__") for size in shape):
+        raise ShapeError(f"a shape is a tuple of whole numbers, as (4, 8), not {shape!r:.60}")
     pattern, axis = resolve(pattern, axis, len(shape))
     if bits < 1 or min(shape) < 1:
         raise ShapeError(f"not an operand: shape {list(shape)} with {bits}-bit values; all must be at least 1")

@@ -26,7 +26,10 @@ def resolve(pattern: Pattern | str, axis: int | None, ndim: int) -> tuple[Patter
     Raises PatternError for a text that is no pattern and an axis that the array does not have.
     """
     pattern = Pattern.parse(pattern)
-    given = pattern.axis if axis is None else operator.index(axis)
+    try:
+        given = pattern.axis if axis is None else operator.index(axis)
+    except TypeError:
+        raise PatternError(f"an axis is the number of an axis of the array, not {axis!r:.60}") from None
     if not -ndim <= given < ndim:
         raise PatternError(f"no axis {given} for pattern {pattern}: the array has {ndim} axes")
     return pattern, given % ndim

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Literal
 
 from nmsim.errors import PatternError
@@ -33,6 +35,12 @@ class Pattern:
     v: int = 1
     density: float = 1.0
     axis: int = -1
+
+    def __post_init__(self) -> None:
+        if not _whole(self.axis) or self.kind not in _VALID or not _VALID[self.kind](self):
+            raise PatternError(
+                f"no such pattern: {_fields(self)}; make one as Pattern.parse('2:4') or Pattern.nm(2, 4)"
+            )
 
     @classmethod
     def parse(cls, text: str | Pattern, axis: int = -1) -> Pattern:
@@ -130,5 +138,22 @@ class Pattern:
             "unstructured": f"unstructured:{float(self.density)!r}",
         }[self.kind]
 
+
+def _fields(pattern: Pattern) -> str:
+    return ", ".join(f"{name} {value!r:.40}" for name, value in vars(pattern).items())
+
+
+def _whole(*values: object) -> bool:
+    return all(hasattr(value, "__index__") for value in values)
+
+
+_VALID: dict[object, Callable[[Pattern], bool]] = {
+    "dense": lambda p: (p.n, p.m, p.v, p.density) == (1, 1, 1, 1.0),
+    "nm": lambda p: _whole(p.n, p.m) and 1 <= p.n < p.m <= MAX_GROUP and p.v == 1 and p.density == p.n / p.m,
+    "vnm": lambda p: _whole(p.n, p.m, p.v) and 1 <= p.n <= 4 < p.m <= MAX_GROUP and p.v > 1 and p.density == p.n / p.m,
+    "fan_in": lambda p: _whole(p.n) and p.n >= 1 and (p.m, p.v, p.density) == (1, 1, 0.0),
+    "unstructured": lambda p: (p.n, p.m, p.v) == (1, 1, 1) and isinstance(p.density, Real) and 0.0 < p.density < 1.0,
+}
+"""Whether the numbers of a pattern of each kind go together."""
 
 DENSE = Pattern()

@@ -1,6 +1,7 @@
 """Files that a user writes: YAML 1.2 to plain data with positions, and to validated models."""
 
-from nmsim.specfile.document import Document, Path, format_path, parse_path, set_path
+from nmsim.specfile.document import Document, Path, format_path, parse_path
+from nmsim.specfile.overrides import set_path
 from nmsim.specfile.quantities import (
     Bandwidth,
     BytesPerCycle,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ruamel.yaml.events import (
     AliasEvent,
@@ -18,10 +18,13 @@ from ruamel.yaml.events import (
 
 from nmsim.errors import Problem, SpecError
 from nmsim.specfile import scalars
-from nmsim.specfile.document import Path, Position
+from nmsim.specfile.document import Path, Position, format_path
 
 MAX_NODES = 200_000
 MAX_DEPTH = 64
+
+SCALAR = "?"
+"""Stands for the path of a scalar until the whole document is known."""
 
 _CORE = "tag:yaml.org,2002:"
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -46,10 +49,19 @@ def compose(events: Iterator[Event], file: str) -> Node | None:
     try:
         root = composer.document()
     except SpecError as stop:
-        raise SpecError([*composer.problems, *stop.problems]) from None
+        raise SpecError([*_with_paths(composer.problems, None), *stop.problems]) from None
     if composer.problems:
-        raise SpecError(composer.problems)
+        raise SpecError(_with_paths(composer.problems, root))
     return root
+
+
+def _with_paths(problems: list[Problem], root: Node | None) -> list[Problem]:
+    """The problems, those that stand where a scalar of `root` does with its path."""
+    positions = expand(root)[1] if root else {}
+    paths = {place: path for path, place in positions.items() if path}
+    return [
+        replace(p, path=format_path(paths.get((p.line, p.column), ()))) if p.path == SCALAR else p for p in problems
+    ]
 
 
 def expand(root: Node) -> tuple[object, dict[Path, Position], dict[Path, Position]]:
@@ -176,7 +188,7 @@ class _Composer:
                 return scalars.cast(text, tag.removeprefix(_CORE))
             return scalars.resolve(text) if event.style is None and not tag else text
         except ValueError as error:
-            self._note(event, str(error))
+            self._note(event, str(error), SCALAR)
             return text
 
     def _tag_is_known(self, event: NodeEvent) -> bool:
@@ -199,8 +211,8 @@ class _Composer:
         if depth > MAX_DEPTH:
             raise self._stop(event, f"nested deeper than {MAX_DEPTH} levels")
 
-    def _note(self, event: Event, message: str) -> None:
-        self.problems.append(Problem(self.file, *_position(event), "", message))
+    def _note(self, event: Event, message: str, path: str = "") -> None:
+        self.problems.append(Problem(self.file, *_position(event), path, message))
 
     def _stop(self, event: Event, message: str) -> SpecError:
         return SpecError([Problem(self.file, *_position(event), "", message)])

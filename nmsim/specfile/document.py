@@ -8,10 +8,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nmsim.errors import Problem, SpecError, nearest
-from nmsim.specfile.scalars import resolve
 
 Path = tuple[str | int, ...]
 Position = tuple[int, int]
+
+SET = "--set"
+"""The option of the command line that overrides an entry."""
 
 _SEGMENT = re.compile(r"\[([0-9]+)\]|(?:^|(?<!^)\.)([^.\[\]]+)")
 
@@ -22,8 +24,8 @@ def format_path(path: Path) -> str:
     return text.removeprefix(".")
 
 
-def parse_path(text: str) -> Path:
-    """The path that `text` writes, as `layers[3].in`; raises SpecError if it writes none."""
+def parse_path(text: str, option: str = SET) -> Path:
+    """The path that `text` writes, as `layers[3].in`; raises SpecError if it writes none, `option` having given it."""
     path: list[str | int] = []
     end = 0
     while match := _SEGMENT.match(text, end):
@@ -31,7 +33,8 @@ def parse_path(text: str) -> Path:
         path.append(name if index is None else int(index[:9]))
         end = match.end()
     if not path or end != len(text):
-        raise SpecError([OverrideProblem(f"--set {text}", 1, 1, "", "not a path; write it as memories.dram.bandwidth")])
+        message = "not a path; write it as memories.dram.bandwidth or array.dataflows[0]"
+        raise SpecError([OverrideProblem(f"{option} {text}", 1, 1, "", message)])
     return tuple(path)
 
 
@@ -48,7 +51,8 @@ class Document:
 
     `positions` maps the path of every value to its 1-based line and column; that of a mapping or list under a key is
     the position of its key, because the key names it. `keys` maps the path of every mapping entry to its key.
-    `overrides` holds the entries that `set_path` replaced, with the text that replaced them, in order.
+    `overrides` holds the entries that `set_path` replaced, with the text that replaced them, in order; `option` is what
+    messages call an override.
     """
 
     file: str
@@ -56,6 +60,7 @@ class Document:
     positions: Mapping[Path, Position]
     keys: Mapping[Path, Position] = field(default_factory=dict)
     overrides: tuple[tuple[Path, str], ...] = ()
+    option: str = SET
 
     def problem(self, path: Path, message: str, *, at_key: bool = False) -> Problem:
         """The mistake `message` at `path`: at its value, its key, or the nearest ancestor that is in the file."""
@@ -70,8 +75,8 @@ class Document:
 
     def at(self, path: Path) -> object:
         """The data at `path`; raises SpecError, naming the nearest entry, where there is none."""
-        if obstacle := _obstacle(self.data, path, create=False):
-            raise SpecError([self.problem(*obstacle)])
+        if found := obstacle(self.data, path, create=False):
+            raise SpecError([self.problem(*found)])
         data: Any = self.data
         for step in path:
             data = data[step]
@@ -81,8 +86,15 @@ class Document:
         """The override that wrote `path`, or that is the only reason why `path` exists."""
         for done, text in reversed(self.overrides):
             if path[: len(done)] == done or (path not in self.positions and done[: len(path)] == path):
-                return f"--set {format_path(done)}={text}"
+                return f"{self.option} {format_path(done)}={text}"
         return None
+
+    def overridden_below(self, path: Path) -> str:
+        """The overrides of entries below `path`, for a message on all of it: " (with --set …)"; empty without any."""
+        below = [
+            f"{self.option} {format_path(done)}={text}" for done, text in self.overrides if done[: len(path)] == path
+        ]
+        return f" (with {', '.join(below)})" if below else ""
 
     def _position(self, path: Path, at_key: bool) -> Position:
         if at_key and path in self.keys:
@@ -92,52 +104,7 @@ class Document:
         return self.positions.get(path, (1, 1))
 
 
-def set_path(document: Document, path: str, value: object) -> Document:
-    """`document` with the entry at `path` (as `memories.dram.bandwidth`) replaced by `value`.
-
-    A text is read as an unquoted YAML scalar, so "32" is a number and "25.6 GB/s" a text. Missing mappings on the way
-    are made; the model that validates the document tells whether they may exist. Raises SpecError for a path that goes
-    through a scalar or past the end of a list, and for a value that is no plain data.
-    """
-    steps = parse_path(path)
-    shown = value if isinstance(value, str) else str(value)
-    try:
-        plain = _plain(value)
-    except ValueError as error:
-        raise SpecError([OverrideProblem(f"--set {path}={shown}", 1, 1, "", str(error))]) from None
-    if obstacle := _obstacle(document.data, steps, create=True):
-        where, why = obstacle
-        raise SpecError([OverrideProblem(f"--set {path}={shown}", 1, 1, format_path(where), why)])
-    data = _replaced(document.data, steps, plain)
-    return replace(document, data=data, overrides=(*document.overrides, (steps, shown)))
-
-
-def _plain(value: object) -> object:
-    """`value` as plain data; NumPy scalars, which sweeps pass, become Python numbers."""
-    if isinstance(value, str):
-        return resolve(value)
-    if isinstance(value, Mapping):
-        return {str(k): v if isinstance(v, str) else _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [v if isinstance(v, str) else _plain(v) for v in value]
-    value = value.item() if hasattr(value, "item") else value
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    raise ValueError(f"cannot be set to a {type(value).__name__}; give a text, a number, true, false or null")
-
-
-def _replaced(data: object, steps: Path, value: object) -> object:
-    """A copy of `data` with `value` at `steps`; the parts off the path are shared."""
-    if not steps:
-        return value
-    step, rest = steps[0], steps[1:]
-    if isinstance(data, list) and isinstance(step, int):
-        return [*data[:step], _replaced(data[step], rest, value), *data[step + 1 :]]
-    entries = data if isinstance(data, dict) else {}
-    return {**entries, step: _replaced(entries.get(step), rest, value)}
-
-
-def _obstacle(data: Any, path: Path, *, create: bool) -> tuple[Path, str] | None:
+def obstacle(data: Any, path: Path, *, create: bool) -> tuple[Path, str] | None:
     """Where on the way along `path` nothing can follow, and why; with `create` missing mappings are no obstacle."""
     for depth, step in enumerate(path):
         if why := _no_entry(data, step, create=create):
@@ -151,7 +118,8 @@ def _no_entry(data: object, step: str | int, *, create: bool) -> str | None:
         if isinstance(step, int) and step < len(data):
             return None
         entries = f"the entries [0] to [{len(data) - 1}]" if data else "no entries"
-        return f"no entry {format_path((step,))} here: this is a list with {entries}"
+        form = f"; write [{step}] for an entry of a list" if isinstance(step, str) and step.isdecimal() else ""
+        return f"no entry {format_path((step,))} here: this is a list with {entries}{form}"
     if isinstance(step, int):
         return f"no entry [{step}] here: this is not a list{_nearest(data, str(step))}"
     if isinstance(data, dict):

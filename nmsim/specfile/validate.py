@@ -70,7 +70,7 @@ def _problem(document: Document, prefix: Path, place: Place, error: Any) -> Prob
             name = context["discriminator"].strip("'")
             return document.problem((*path, name), f"is missing; allowed: {', '.join(place.tags(name))}")
         case "value_error" | "assertion_error":
-            return document.problem(path, str(context["error"]))
+            return document.problem(path, f"{context['error']}{document.overridden_below(path)}")
     return document.problem(path, _bound(kind, context, given) or f"{error['msg']}, got {_show(given)}")
 
 

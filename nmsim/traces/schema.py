@@ -79,11 +79,11 @@ class Trace:
         """Steps of the run."""
         return sum(phase.steps for phase in self.executed.phases)
 
-    def workload(self) -> Workload:
-        """The run as a workload that an engine accepts; see `nmsim.traces.replay`."""
+    def workload(self, dtype: str | None = None) -> Workload:
+        """The run as a workload that an engine accepts, its operands in `dtype` if given; see `nmsim.traces.replay`."""
         from nmsim.traces.replay import workload
 
-        return workload(self)
+        return workload(self, dtype)
 
 
 def parts(trace: Trace) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

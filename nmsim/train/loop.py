@@ -69,7 +69,11 @@ class Trainer:
                 on_step(self)
 
     def one_step(self, inputs: np.ndarray, targets: np.ndarray) -> float:
-        """Forward, backward and update on one batch; the loss."""
+        """Forward, backward and update on one batch; the loss. A step that overflows raises DivergedError."""
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            return self._one_step(inputs, targets)
+
+    def _one_step(self, inputs: np.ndarray, targets: np.ndarray) -> float:
         rate = self.schedule.rate(self.step)
         self.execution.begin_step(self.step)
         run = Run(Products(self.precision, self.recorder), self.execution, True, self.rng)

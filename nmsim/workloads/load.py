@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
 from nmsim.errors import UnsupportedError
-from nmsim.library import find
+from nmsim.library import YAML, locate
 from nmsim.workloads.check import read_model_file
 from nmsim.workloads.model import Model
 from nmsim.workloads.optable import Workload
 from nmsim.workloads.tables import read_products
 
-YAML = (".yaml", ".yml")
+CSV = ".csv"
 FOREIGN = {".json": "Hugging Face config.json", ".onnx": "ONNX"}
 
 
@@ -35,25 +34,16 @@ def load_workload(
     Raises SpecError with every mistake of the file, UnsupportedError for an unknown name, a file that cannot be
     read yet, or an option that the model has no use for, ShapeError for sizes below 1 or beyond 64 bits.
     """
-    path = _path(name_or_path)
-    if path.suffix.lower() == ".csv":
-        if batch != 1 or seq_len is not None or decode or context is not None:
-            raise UnsupportedError(f"{path.name} is a table of products: it has no batch, seq_len, decode or context")
-        return read_products(path, dtype)
-    return Model.build(read_model_file(path), batch, seq_len, decode, context).forward(dtype)
-
-
-def _path(name_or_path: str | os.PathLike[str]) -> Path:
-    """The file meant; a text without a folder and a known ending is a library name."""
-    text = os.fspath(name_or_path)
-    path = Path(text)
+    path = locate("workloads", name_or_path, (*YAML, CSV, *FOREIGN))
     suffix = path.suffix.lower()
     if suffix in FOREIGN:
         raise UnsupportedError(
             f"{path.name}: {FOREIGN[suffix]} files cannot be imported yet; write the layers as YAML; see workloads/"
         )
-    if suffix in (*YAML, ".csv"):
-        return path
-    if isinstance(name_or_path, str) and path.name == text:
-        return find("workloads", text)
-    raise UnsupportedError(f"{text}: a workload file ends in .yaml, .yml or .csv")
+    if suffix not in (*YAML, CSV):
+        raise UnsupportedError(f"{path}: a workload file ends in .yaml, .yml or .csv")
+    if suffix == CSV:
+        if batch != 1 or seq_len is not None or decode or context is not None:
+            raise UnsupportedError(f"{path.name} is a table of products: it has no batch, seq_len, decode or context")
+        return read_products(path, dtype)
+    return Model.build(read_model_file(path), batch, seq_len, decode, context).forward(dtype)

@@ -79,7 +79,9 @@ class Model:
     @property
     def info(self) -> dict[str, object]:
         """What a result says of the run."""
-        info: dict[str, object] = {"model": self.file.name, "batch": self.batch, "streams": dict(self.streams)}
+        generated = self.run.autoregressive if self.decode else ()
+        streams = {name: length for name, length in self.streams.items() if name not in generated}
+        info: dict[str, object] = {"model": self.file.name, "batch": self.batch, "streams": streams}
         return info | ({"decode": True, "context": self.context} if self.decode else {})
 
     def forward(self, dtype: str = "fp16") -> Workload:

@@ -163,6 +163,12 @@ class Workload:
         return pd.DataFrame({c: self.names(c) if c in coded else self[c] for c in order})
 
 
+_TOO_LARGE = (
+    "multiply-accumulates or elements in one operation overflow a 64-bit count (at most 2^62 = 4.61e+18); "
+    "take a smaller batch, sequence length or number of steps"
+)
+
+
 def _check_sizes(work: Workload) -> None:
     """Raise ShapeError at the first op whose sizes are not positive or whose products overflow 64 bits."""
     for name in ("m", "n", "k", "count", "m_inserted", "repeat"):
@@ -171,8 +177,8 @@ def _check_sizes(work: Workload) -> None:
     macs = work["m_inserted"].astype(float) * work["n"] * work["k"] * work["count"]
     elements = np.max([work[c].astype(float) for c in ("a_elements", "b_elements", "c_elements")], axis=0, initial=0)
     if len(bad := np.flatnonzero((macs > MAX_MACS) | (elements > MAX_MACS))):
-        op = work.layers[work["layer"][bad[0]]]
-        raise ShapeError(f"op {bad[0]} ({op}): {macs[bad[0]]:.3g} multiply-accumulates overflow a 64-bit count")
+        op, size = work.layers[work["layer"][bad[0]]], max(macs[bad[0]], elements[bad[0]])
+        raise ShapeError(f"layer {op!r}: {size:.3g} {_TOO_LARGE}")
 
 
 class WorkloadBuilder:
@@ -208,9 +214,19 @@ class WorkloadBuilder:
                 c: np.array([row[c] for row in rows], dtype=t) for c, t in COLUMNS.items()
             }
         except OverflowError:
-            raise ShapeError(f"workload {self.name!r}: a size overflows a 64-bit count") from None
+            layer, size = _largest(self._rows)
+            raise ShapeError(f"layer {layer!r} of {self.name!r}: {size:.3g} {_TOO_LARGE}") from None
         tables: dict[str, Any] = {name: tuple(entries) for name, entries in self._tables.items()}
         return Workload(self.name, columns, **tables, **fields)
+
+
+def _largest(rows: Sequence[Mapping[str, Any]]) -> tuple[str, float]:
+    """The layer with the largest count, and that count."""
+    sizes = [
+        (max(float(value) for c, value in _complete(dict(row)).items() if c in COUNTS), row["layer"]) for row in rows
+    ]
+    size, layer = max(sizes)
+    return layer, size
 
 
 def _complete(row: dict[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 SIZES = ("m", "n", "k", "count")
 DEFAULTS = {"pattern": "dense", "operand": "B", "dtype": "fp16", "name": "gemm", "stage": "FF"}
 FRAME_COLUMNS = (*SIZES, *DEFAULTS)
+MOST_MISTAKES = 50
+"""Bad cells that are told one by one."""
 
 # Roles of A, B, C by stage.
 _ROLES = {
@@ -28,11 +31,38 @@ _ROLES = {
 
 
 class CellError(ShapeError):
-    """A value of a table that cannot be used, with its row (from 0) and column."""
+    """A value of a table that cannot be used, with its row (from 0) and column.
+
+    `first` are the first mistakes of the table, this one among them, `count` is the number of all.
+    """
 
     def __init__(self, row: int, column: str, message: str):
         super().__init__(f"row {row}, column {column!r}: {message}")
         self.row, self.column, self.message = row, column, message
+        self.first: tuple[CellError, ...] = (self,)
+        self.count = 1
+
+
+class _Mistakes:
+    """The bad cells of a table: the first of each column, and the number of all."""
+
+    def __init__(self) -> None:
+        self.found: list[CellError] = []
+        self.count = 0
+
+    def add(self, column: str, rows: np.ndarray, message: Callable[[int], str] | str) -> None:
+        """Note these rows of a column; `message` says what is wrong with all or, as a function, with one of them."""
+        self.count += len(rows)
+        texts = ((row, message if isinstance(message, str) else message(row)) for row in rows[:MOST_MISTAKES].tolist())
+        self.found += [CellError(row, column, text) for row, text in texts]
+
+    def refuse(self) -> None:
+        """Raise the first mistake, if there are any."""
+        if self.found:
+            self.found.sort(key=lambda e: (e.row, FRAME_COLUMNS.index(e.column)))
+            error = self.found[0]
+            error.first, error.count = tuple(self.found[:MOST_MISTAKES]), self.count
+            raise error
 
 
 def gemm(
@@ -50,17 +80,19 @@ def gemms(frame: pd.DataFrame | Mapping[str, Any], name: str = "gemms", dtype: s
     (`A` or `B`, the default), `dtype` (the argument), `name` (`gemm`), `stage` (`FF`, or `BP`, `WU`).
 
     Raises CellError, a ShapeError, naming the row (from 0) and column of the first value that cannot be used;
-    ShapeError for columns that are missing, unknown or of different lengths.
+    ShapeError for what is no table, has no rows, or columns that are missing, unknown or of different lengths.
     """
     given = _columns(frame)
     rows = len(given["m"])
-    sizes = {c: _sizes(c, given[c]) if c in given else np.ones(rows, np.int64) for c in SIZES}
-    _check_overflow(sizes)
+    bad = _Mistakes()
+    sizes = {c: _sizes(c, given[c], bad) if c in given else np.ones(rows, np.int64) for c in SIZES}
+    _check_overflow(sizes, bad)
     codes: dict[str, np.ndarray] = {}
     words: dict[str, list[Any]] = {}
     for column, default in {**DEFAULTS, "dtype": dtype}.items():
         codes[column], words[column] = _words(given.get(column), rows, default)
-    columns, patterns = _operand_columns(codes, words)
+    columns, patterns = _operand_columns(codes, words, bad)
+    bad.refuse()
     columns |= _size_columns(sizes) | _fixed(rows)
     columns["layer"] = codes["name"]
     typed: dict[str, np.ndarray] = {c: columns[c].astype(t, copy=False) for c, t in COLUMNS.items()}
@@ -68,6 +100,10 @@ def gemms(frame: pd.DataFrame | Mapping[str, Any], name: str = "gemms", dtype: s
 
 
 def _columns(frame: pd.DataFrame | Mapping[str, Any]) -> dict[str, np.ndarray]:
+    if isinstance(frame, str | os.PathLike):
+        raise ShapeError(f"gemms takes a DataFrame or a mapping of columns; for a file: load_workload({str(frame)!r})")
+    if not isinstance(frame, Mapping) and not hasattr(frame, "columns"):
+        raise ShapeError(f"gemms takes a DataFrame or a mapping of columns to arrays, not a {type(frame).__name__}")
     source: Any = frame
     given = {str(c): np.atleast_1d(np.asarray(source[c])) for c in source}
     for column in given:
@@ -78,11 +114,13 @@ def _columns(frame: pd.DataFrame | Mapping[str, Any]) -> dict[str, np.ndarray]:
     lengths = {c: len(values) for c, values in given.items()}
     if len(set(lengths.values())) != 1 or any(values.ndim != 1 for values in given.values()):
         raise ShapeError(f"the columns of a table must be arrays of one length; got {lengths}")
+    if not lengths["m"]:
+        raise ShapeError("no products: the table has no rows")
     return given
 
 
-def _sizes(column: str, values: np.ndarray) -> np.ndarray:
-    """The column as int64; CellError at the first value that is no whole number from 1 to MAX_MACS."""
+def _sizes(column: str, values: np.ndarray, mistakes: _Mistakes) -> np.ndarray:
+    """The column as int64, 1 where a value is no whole number from 1 to MAX_MACS and noted as a mistake."""
     kind = values.dtype.kind
     if kind in "iuf":
         good = (values >= 1) & (values <= MAX_MACS)  # false for NaN
@@ -90,11 +128,16 @@ def _sizes(column: str, values: np.ndarray) -> np.ndarray:
             good &= values == np.floor(values)
     else:
         good = np.fromiter((kind == "O" and _is_size(value) for value in values), bool, len(values))
-    if len(bad := np.flatnonzero(~good)):
-        value = values[bad[0]]
-        shown = value.item() if isinstance(value, np.generic) else value
-        raise CellError(int(bad[0]), column, f"must be a whole number from 1 to 2^62, not {shown!r}")
-    return values.astype(np.int64)
+    if good.all():
+        return values.astype(np.int64)
+    mistakes.add(
+        column, np.flatnonzero(~good), lambda row: f"must be a whole number from 1 to 2^62, not {_shown(values[row])}"
+    )
+    return np.where(good, values, 1).astype(np.int64)
+
+
+def _shown(value: object) -> str:
+    return f"{value.item() if isinstance(value, np.generic) else value!r:.60}"
 
 
 def _is_size(value: object) -> bool:
@@ -103,10 +146,10 @@ def _is_size(value: object) -> bool:
     return bool(1 <= value <= MAX_MACS and value == int(value))
 
 
-def _check_overflow(sizes: Mapping[str, np.ndarray]) -> None:
+def _check_overflow(sizes: Mapping[str, np.ndarray], mistakes: _Mistakes) -> None:
     macs = np.prod([values.astype(float) for values in sizes.values()], axis=0)
-    if len(bad := np.flatnonzero(macs > MAX_MACS)):
-        raise CellError(int(bad[0]), "m", f"{macs[bad[0]]:.3g} multiply-accumulates overflow a 64-bit count")
+    limit = "overflow a 64-bit count; a product has at most 2^62"
+    mistakes.add("m", np.flatnonzero(macs > MAX_MACS), lambda row: f"{macs[row]:.3g} multiply-accumulates {limit}")
 
 
 def _words(values: np.ndarray | None, rows: int, default: str) -> tuple[np.ndarray, list[Any]]:
@@ -128,14 +171,18 @@ def _words(values: np.ndarray | None, rows: int, default: str) -> tuple[np.ndarr
 
 
 def _operand_columns(
-    codes: Mapping[str, np.ndarray], words: Mapping[str, list[Any]]
+    codes: Mapping[str, np.ndarray], words: Mapping[str, list[Any]], bad: _Mistakes
 ) -> tuple[dict[str, np.ndarray], tuple[Pattern, ...]]:
     """Patterns, their axes, roles, dtypes and stage, each looked up once per distinct value."""
     table: dict[Pattern, int] = {DENSE: 0}
-    parsed = _lookup("pattern", codes, words, lambda word: table.setdefault(Pattern.parse(word).along(-1), len(table)))
-    on_a = _lookup("operand", codes, words, lambda word: _choice("operand", word, ("B", "A"))) == 1
-    dtypes = _lookup("dtype", codes, words, lambda word: _choice("dtype", word, DTYPES))
-    stage = _lookup("stage", codes, words, lambda word: _choice("stage", word, tuple(_ROLES)))
+
+    def lookup(column: str, code_of: Callable[[Any], int]) -> np.ndarray:
+        return _lookup(column, codes[column], words[column], code_of, bad)
+
+    parsed = lookup("pattern", lambda word: table.setdefault(Pattern.parse(word).along(-1), len(table)))
+    on_a = lookup("operand", lambda word: _choice("operand", word, ("B", "A"))) == 1
+    dtypes = lookup("dtype", lambda word: _choice("dtype", word, DTYPES))
+    stage = lookup("stage", lambda word: _choice("stage", word, tuple(_ROLES)))
     roles = np.array([[ROLES.index(role) for role in triple] for triple in _ROLES.values()])[stage]
     along_k = np.where(parsed > 0, AXES.index("k"), AXES.index(""))
     columns = {
@@ -148,15 +195,18 @@ def _operand_columns(
     return columns, tuple(table)
 
 
-def _lookup(column: str, codes: Mapping[str, np.ndarray], words: Mapping[str, list[Any]], code_of: Any) -> np.ndarray:
-    """The final code of every row; CellError at the first row whose word `code_of` refuses."""
+def _lookup(
+    column: str, codes: np.ndarray, words: list[Any], code_of: Callable[[Any], int], bad: _Mistakes
+) -> np.ndarray:
+    """The final code of every row, 0 where `code_of` refuses its word, which is noted as a mistake."""
     final = []
-    for i, word in enumerate(words[column]):
+    for i, word in enumerate(words):
         try:
             final.append(code_of(word))
         except NmsimError as error:
-            raise CellError(int(np.argmax(codes[column] == i)), column, str(error)) from None
-    return np.array(final, np.int64)[codes[column]]
+            final.append(0)
+            bad.add(column, np.flatnonzero(codes == i), str(error))
+    return np.array(final, np.int64)[codes]
 
 
 def _choice(what: str, word: object, allowed: Sequence[str]) -> int:

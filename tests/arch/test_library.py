@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from nmsim import library
 from nmsim.arch.load import load_arch
 from nmsim.arch.schema import SystolicArch, TensorCoreArch
+from nmsim.errors import NmsimError
 from nmsim.specfile import read
 
 NAMES = library.names("arch_configs")
@@ -202,3 +203,18 @@ def keys_in(data: dict[str, Any], model: type[BaseModel]) -> Iterator[tuple[str,
     for path, _ in leaves(data):
         words = tuple(part for part in path if isinstance(part, str))
         yield from (words[:end] for end in range(1, len(words) + 1) if words[:end] in known)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((None,), "expected the name of a file of arch_configs/, or a path; got None"),
+        (("sat_vcu1525", 3), "overrides map paths"),
+        (("sat_vcu1525", {3: 4}), "overrides map paths"),
+        (("sat_vcu1525", {"clok": "1 GHz"}), "^override clok=1 GHz: clok: unknown field"),
+        (("sat_vcu1525", {"memories.c_buffer": "1 B"}), r"\(with override memories.c_buffer=1 B\)$"),
+    ],
+)
+def test_bad_arguments_are_refused(words, message):
+    with pytest.raises(NmsimError, match=message):
+        load_arch(*words)

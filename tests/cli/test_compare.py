@@ -81,3 +81,35 @@ def test_bad_input_is_refused(refused, saved, tmp_path):
     assert "cut off" in refused("compare", tmp_path / "cut.json", saved / "dense")
     assert "not a directory" in refused("compare", saved / "dense", saved / "bdwp", "-o", tmp_path / "file")
     assert "required: B" in refused("compare", saved / "dense")
+
+
+@pytest.mark.parametrize(
+    ("words", "differing"),
+    [
+        (["gpt2", "--batch", "2"], "batch"),
+        (["gpt2", "--seq-len", "64"], "streams"),
+        (["gpt2", "--phase", "decode"], "phase"),
+        (["gpt2", "--recipe", "dense"], "phase"),
+        (["gpt2", "--recipe", "inference", "--steps", "2"], "steps"),
+        (["resnet9"], "workload"),
+    ],
+)
+def test_unlike_work_gets_no_speed_up(nmsim_, tmp_path, words, differing):
+    nmsim_("run", "a100_sxm4_40gb", "gpt2", "-o", tmp_path / "a", "--no-plots")
+    nmsim_("run", "a100_sxm4_40gb", *words, "-o", tmp_path / "b", "--no-plots")
+    text = nmsim_("compare", tmp_path / "a", tmp_path / "b").out
+    assert "No speed-up: a and b did not do the same work; they differ in" in text
+    assert differing in text.splitlines()[-1]
+    assert "faster" not in text
+    assert "slower" not in text
+    data = json.loads(nmsim_("compare", tmp_path / "a", tmp_path / "b", "--json").out)
+    assert data["speedup"] is None
+    assert differing in data["unlike"]
+
+
+def test_machines_may_differ(nmsim_, tmp_path):
+    for name, arch in (("a", "a100_sxm4_40gb"), ("b", "h100_sxm5")):
+        nmsim_("run", arch, "gpt2", "-o", tmp_path / name, "--no-plots")
+    text = nmsim_("compare", tmp_path / "a", tmp_path / "b").out
+    assert "Note: the runs differ in arch, not only" in text
+    assert "faster than a" in text

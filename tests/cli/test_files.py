@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -73,3 +74,21 @@ def test_schemas_are_json_with_every_reference_defined(nmsim_, kind):
 
 def test_unknown_kinds_are_refused(refused):
     assert "arch" in refused("schema", "machine")
+
+
+def test_names_of_the_library_are_checked_too(nmsim_):
+    assert nmsim_("check", "sat_vcu1525", "resnet9").out.count(": ok (") == 2
+
+
+def test_energies_that_are_not_known_are_problems_of_the_file(refused, tmp_path):
+    """`run` refuses what `check` does, at the same lines."""
+    text = library.find("arch_configs", "systolic_32x32").read_text()
+    (tmp_path / "a.yaml").write_text(
+        re.sub(r"(dram: )\w+(\n)", r"\1lpdr4\2", re.sub(r"node: \S+ nm", "node: 1 nm", text))
+    )
+    checked = refused("check", tmp_path / "a.yaml")
+    assert "energy.dram: unknown kind of DRAM 'lpdr4'; did you mean lpddr4" in checked
+    assert "energy.node: 1 nm is far from every node" in checked
+    assert all(line.startswith(f"{tmp_path / 'a.yaml'}:") for line in checked.splitlines())
+    assert refused("run", tmp_path / "a.yaml", "resnet9") == checked
+    assert "--set energy.dram=lpdr4: " in refused("run", "sat_vcu1525", "resnet9", "--set", "energy.dram=lpdr4")

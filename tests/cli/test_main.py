@@ -90,18 +90,35 @@ def test_a_reader_that_leaves_early_is_no_error():
     assert (process.returncode, err) == (cli.CLOSED_PIPE, "")
 
 
-def test_a_full_disk_is_a_message():
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", [["list", "dtypes"], ["--help"], ["run", "--help"], ["--version"]])
+def test_a_full_disk_is_a_message(words, unbuffered):
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full here")
     with open("/dev/full", "w") as full:
         process = subprocess.run(
-            [sys.executable, "-m", "nmsim", "list", "dtypes"],
+            [sys.executable, "-m", "nmsim", *words],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
             check=False,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
         )
     assert (process.returncode, process.stderr) == (2, "nmsim: No space left on device\n")
+
+
+@pytest.mark.parametrize("words", ["list dtypes", "list dtypes --json", "--help"])
+def test_a_closed_output_is_a_message(words):
+    process = subprocess.run(
+        f"exec {sys.executable} -m nmsim {words} >&-", shell=True, stderr=subprocess.PIPE, text=True, check=False
+    )
+    assert (process.returncode, process.stderr) == (2, "nmsim: the standard output is closed\n")
+
+
+def test_messages_for_a_closed_stderr_do_not_reach_the_output():
+    command = f"exec {sys.executable} -m nmsim list dtyps 2>&-"
+    process = subprocess.run(command, shell=True, stdout=subprocess.PIPE, text=True, check=False)
+    assert (process.returncode, process.stdout) == (2, "")
 
 
 def test_a_terminal_without_unicode_still_gets_the_table():

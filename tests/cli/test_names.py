@@ -14,11 +14,12 @@ from nmsim.energy.account import COMPONENTS
 from nmsim.engines.timing import CAUSES
 from nmsim.results.metrics import METRICS
 from nmsim.sparsity.recipe import RECIPES
-from nmsim.workloads.optable import DTYPES, FORMATS
+from nmsim.workloads.optable import DTYPES, FORMATS, STAGES
 
 NAMES = {
     "arch": library.names("arch_configs"), "workloads": library.names("workloads"), "recipes": RECIPES,
     "metrics": METRICS, "causes": CAUSES, "components": COMPONENTS, "formats": FORMATS, "dtypes": DTYPES,
+    "training": library.names("workloads/training"),
 }  # fmt: skip
 
 
@@ -52,7 +53,7 @@ def test_assumptions_are_those_of_the_machine(nmsim_):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["machines"], "invalid choice: 'machines'"),
+        (["archs"], "unknown list 'archs'; did you mean arch"),
         ([], "required"),
         (["assumptions"], "needs a machine"),
         (["assumptions", "sat"], "unknown architecture 'sat'"),
@@ -78,4 +79,13 @@ def test_a_name_with_two_meanings_gets_both(nmsim_):
 
 
 def test_unknown_names_get_the_nearest(refused):
-    assert "did you mean latency_s" in refused("explain", "latency")
+    assert "did you mean latency_s" in refused("explain", "latency_")
+
+
+@pytest.mark.parametrize("name", [*STAGES, *RECIPES])
+def test_stages_and_recipes_are_explained(nmsim_, name):
+    assert "is " in nmsim_("explain", name).out
+
+
+def test_a_label_that_run_prints_leads_to_its_metric(nmsim_):
+    assert "metric throughput_dense_equivalent" in nmsim_("explain", "throughput, dense-equivalent").out

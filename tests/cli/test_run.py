@@ -128,8 +128,13 @@ def test_the_directory_holds_all_files(nmsim_, tmp_path):
     written = sorted(path.name for path in (tmp_path / "a" / "b").iterdir())
     assert written == ["latency.png", "ops.csv", "result.json", "roofline.png"]
     assert (tmp_path / "a" / "b" / "latency.png").read_bytes().startswith(b"\x89PNG")
-    nmsim_(*BDWP, "-o", tmp_path / "c", "--no-plots")
-    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["ops.csv", "result.json"]
+
+
+def test_plots_of_an_earlier_run_do_not_stay_beside_new_figures(nmsim_, tmp_path):
+    for name in ("latency.png", "roofline.png", "mine.png"):
+        (tmp_path / name).write_bytes(b"old")
+    nmsim_(*BDWP, "-o", tmp_path, "--no-plots")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.png", "ops.csv", "result.json"]
 
 
 def test_products_in_csv_run_too(nmsim_, tmp_path):
@@ -180,6 +185,17 @@ def test_products_in_csv_run_too(nmsim_, tmp_path):
         (("t4", "resnet9", "--pattern", "2:4", "--strict"), "no mode for 2:4"),
         (("sat_vcu1525", "resnet9", "--json", "--csv"), "not allowed with"),
         (("sat_vcu1525",), "WORKLOAD"),
+        (("resnet9", "sat_vcu1525"), "it is among the workloads; did you swap"),
+        (("", "resnet9"), "must not be empty"),
+        (("sat_vcu1525", "resnet9", "--pattern", ""), "must not be empty"),
+        (("sat_vcu1525", "resnet9", "-o", ""), "must not be empty"),
+        (("sat_vcu1525", "resnet9", "--batch", "٣"), "must be a whole number"),
+        (("sat_vcu1525", "resnet9", "--batch", "1_000"), "must be a whole number"),
+        (("sat_vcu1525", "resnet9", "--phase", "prefil"), "did you mean prefill"),
+        (("sat_vcu1525", "resnet9", "--batch", str(10**30)), "layer 'pool3' of 'resnet9': "),
+        (("sat_vcu1525", "resnet9", "--set", "array.dataflows.0=ws"), "write [0] for an entry of a list"),
+        (("sat_vcu1525", "resnet9", "--set", "array.dataflows=[os"), "--set array.dataflows=[os: not valid YAML"),
+        (("sat_vcu1525", "resnet9", "--set", "memories.c_buffer=1 B"), "(with --set memories.c_buffer=1 B)"),
     ],
 )
 def test_bad_input_is_refused(refused, words, message):
@@ -218,7 +234,8 @@ def test_a_directory_that_cannot_be_written_is_a_message(refused, tmp_path, monk
             return file.write(data)
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    assert "No space left on device" in refused(*BDWP, "-o", tmp_path / "out", "--no-plots")
+    message = refused(*BDWP, "-o", tmp_path / "out", "--no-plots")
+    assert f"{tmp_path / 'out' / 'ops.csv'}: No space left on device" in message
     assert list(tmp_path.iterdir()) == []
 
 
@@ -226,3 +243,54 @@ def test_a_directory_that_cannot_be_written_is_a_message(refused, tmp_path, monk
 def test_a_read_only_directory_is_a_message(refused, tmp_path):
     tmp_path.chmod(0o500)
     assert "Permission denied" in refused(*BDWP, "-o", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (("--pattern", "2:4"), "in a column `pattern`"),
+        (("--recipe", "dense"), "--recipe goes with a model"),
+        (("--steps", "4"), "--steps goes with a model"),
+        (("--batch", "4"), "--batch goes with a model"),
+    ],
+)
+def test_options_of_models_are_refused_for_products(refused, tmp_path, option, message):
+    (tmp_path / "p.csv").write_text("m,n,k\n64,64,64\n")
+    assert message in refused("run", "a100_sxm4_40gb", tmp_path / "p.csv", *option)
+
+
+def test_a_folder_does_not_hide_a_name_of_the_library(nmsim_, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sat_vcu1525").mkdir()
+    (tmp_path / "resnet9").mkdir()
+    assert nmsim_("run", "sat_vcu1525", "resnet9").code == 0
+
+
+def test_a_whole_list_can_be_set(nmsim_):
+    both = json.loads(nmsim_(*BDWP, "--json").out)
+    one = json.loads(nmsim_(*BDWP, "--set", "array.dataflows=[ws]", "--json").out)
+    also = json.loads(nmsim_(*BDWP, "--set", "array.dataflows[0]=ws", "--json").out)
+    assert one["metrics"] == also["metrics"] != both["metrics"]
+
+
+def test_a_model_that_does_not_fit_is_noted(nmsim_, tmp_path):
+    """Llama 2 70B has 69 G parameters of 2 bytes, 138 GB; pruned to 2:4 it has about half, which fits into 80 GB."""
+    outcome = nmsim_("run", "a100_sxm4_80gb", "llama2_70b", "-o", tmp_path, "--no-plots")
+    assert "nmsim: NOTE: llama2_70b does not fit: its weights take at least 138 GB" in outcome.err
+    assert "\nNOTE: llama2_70b does not fit" in outcome.out
+    assert "has 80 GB of DRAM" in json.loads((tmp_path / "result.json").read_text())["notes"][0]
+    assert "NOTE" not in nmsim_("run", "a100_sxm4_80gb", "llama2_70b", "--pattern", "2:4").err
+    trained = nmsim_("run", "a100_sxm4_80gb", "llama2_7b", "--recipe", "dense", "--optimizer", "adam", "--json")
+    assert "its weights and optimizer state take at least 94.34 GB" in trained.err
+    assert json.loads(trained.out)["notes"]
+
+
+def test_decoding_is_said_as_one_token_and_its_context(nmsim_):
+    out = nmsim_("run", "a100_sxm4_40gb", "gpt2", "--phase", "decode", "--context", "300").out
+    assert "gpt2: inference, batch 1, 1 token, context 300, fp16" in out
+
+
+def test_a_reason_has_a_letter_only_if_a_row_carries_it(nmsim_):
+    out = nmsim_("run", "sat_vcu1525", "resnet50", "--recipe", "bdwp", "--pattern", "2:8", "--top", "5").out
+    assert "first layer" in out
+    assert "(a)" not in out

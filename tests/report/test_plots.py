@@ -86,3 +86,34 @@ def test_work_without_products_has_a_roofline(results):
     assert len(roof.rate) == 0
     assert roof.dense > 0
     plots.png(plots.plot_roofline(vector))
+
+
+def texts(figure):
+    return [text.get_text() for axes in figure.axes for text in axes.texts] + [figure.get_suptitle()]
+
+
+def test_a_comparison_of_unlike_work_has_no_speed_up(results):
+    other = nmsim.simulate("sat_vcu1525", nmsim.load_workload("resnet18", batch=4).training())
+    assert "faster" in "".join(texts(plots.plot_comparison(results, ["dense", "bdwp"])))
+    unlike = "".join(texts(plots.plot_comparison([results[0], other], ["a", "b"])))
+    assert "faster" not in unlike
+    assert "they differ in batch" in unlike
+
+
+def test_every_stage_of_a_comparison_is_in_the_legend(results):
+    panel = plots.plot_comparison(results, ["dense", "bdwp"]).axes[0]
+    named = [text.get_text() for text in panel.get_legend().get_texts()]
+    assert {"PRUNE", "UPDATE"} <= set(named)
+
+
+def test_a_rest_that_would_dwarf_the_bars_is_said_in_words():
+    """200 products of one size: 25 have a bar, 175 together are 175 times as long as each."""
+    sizes = {"m": [64] * 200, "n": [64] * 200, "k": [64] * 200, "name": [f"op{i}x" for i in range(200)]}
+    figure = plots.plot_latency(nmsim.simulate("sat_vcu1525", nmsim.gemms(sizes)))
+    assert len(figure.axes[0].get_yticks()) == plots.LAYERS_SHOWN
+    assert "not shown: 175 others" in figure.axes[0].get_xlabel()
+
+
+def test_names_in_any_script_can_be_drawn():
+    one = nmsim.gemms({"m": [64], "n": [64], "k": [64], "name": ["层一"]})
+    assert plots.png(plots.plot_latency(nmsim.simulate("sat_vcu1525", one))).startswith(b"\x89PNG")

@@ -62,8 +62,9 @@ def test_a_figure_that_is_not_known_is_null_in_the_file_and_nan_when_read(result
         ({"metrics": {}}, "the metric 'cycles' is missing"),
         ({"breakdowns": {}}, "the breakdown by stage is missing"),
         ({"breakdowns": {"stage": 1}}, "a breakdown is not a table"),
-        ({"metrics": dict.fromkeys(METRICS, "fast")}, "expected a number, got 'fast'"),
-        ({"metrics": dict.fromkeys(METRICS, True)}, "expected a number, got True"),
+        ({"metrics": dict.fromkeys(METRICS, "fast")}, "expected a number of at least 0, got 'fast'"),
+        ({"metrics": dict.fromkeys(METRICS, True)}, "expected a number of at least 0, got True"),
+        ({"metrics": dict.fromkeys(METRICS, -1)}, "expected a number of at least 0, got -1"),
     ],
 )
 def test_foreign_newer_and_damaged_files_are_refused(result, tmp_path, change, message):

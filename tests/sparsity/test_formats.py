@@ -244,3 +244,9 @@ def test_a_dense_pattern_is_stored_as_it_is(layout):
     packed = pack(array, DENSE, layout)
     assert (packed.value_bytes, packed.metadata_bytes) == (48, 0)
     np.testing.assert_array_equal(unpack(packed), array)
+
+
+@pytest.mark.parametrize("shape", [4, "ab", (2.5, 4)])
+def test_a_shape_is_whole_numbers(shape):
+    with pytest.raises(ShapeError, match="a shape is a tuple of whole numbers"):
+        size_bytes(shape, "2:4", 16, "packed")

@@ -305,3 +305,8 @@ def test_masks_equal_those_of_bdwp():
     np.testing.assert_array_equal(magnitude_mask(data["W"], "2:4", 1), data["mask_ff"])
     np.testing.assert_array_equal(magnitude_mask(data["W"], "2:4", 0), data["mask_bp"])
     np.testing.assert_array_equal(magnitude_mask(data["G"], "2:4", 1), data["mask_grad"])
+
+
+def test_an_axis_is_a_number():
+    with pytest.raises(PatternError, match="an axis is the number of an axis of the array, not 'k'"):
+        magnitude_mask(np.ones((2, 4)), "2:4", axis="k")

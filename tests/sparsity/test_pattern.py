@@ -106,3 +106,13 @@ def test_kept_lies_within_the_length_and_never_falls_as_the_length_grows(pattern
 
 def test_along_moves_the_axis_only():
     assert Pattern.nm(2, 4).along(0) == Pattern.nm(2, 4, axis=0)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [("2:4",), ("nm", 5, 4), ("nm", 2, 4), ("nm", 2, 4, 1, 0.25), ("nm", 2, 65, 1, 2 / 65), ("vnm", 2, 8, 1, 0.25),
+     ("fan_in", 0, 1, 1, 0.0), ("unstructured", 1, 1, 1, 1.5), ("dense", 1, 2), ("nm", 2, 4, 1, 0.5, "k")],
+)  # fmt: skip
+def test_fields_that_make_no_pattern_are_refused(fields):
+    with pytest.raises(PatternError, match=r"make one as Pattern\.parse"):
+        Pattern(*fields)

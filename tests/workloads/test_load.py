@@ -208,6 +208,11 @@ def test_csv(write):
         ("m,n,m,k\n1,2,3,4\n", ":1:5: ", "stands here again"),
         ("m,n\n1,2\n", ":1:1: ", "the column 'k' is missing"),
         ("m,n,k\n1,2\n", ":2:1: ", "2 cells, but the header has 3"),
+        ('m,n,k,name\n1,2,3,"x\n4,5,6,y\n', ":2:7: ", "the quote is not closed"),
+        ('m,n,k,name\n1,2,3,"x\n4,5,6,"y"\n', ":2:7: ", "the quote is not closed"),
+        ('m,n,k,name\n1,2,3,"x"y\n', ":2:7: ", "expected after"),
+        ("m,n,k\n1,2,1_0\n", ":2:5: k: ", "not '1_0'"),
+        ("m,n,k\n1,2,٣\n", ":2:5: k: ", "not '٣'"),
         ("m,n,k\n", ":1:1: ", "no products below the header"),
         ("", ":1:1: ", "the file is empty"),
         ("m,n,k\n99999999999,99999999999,99999999999\n", ":2:1: m: ", "overflow"),
@@ -318,3 +323,32 @@ def test_products_load_numpy_only():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_all_bad_cells_of_a_table_at_once(write):
+    """A bad cell in each column of line 2, one in line 3; of 100 more, those beyond the first 50 are counted."""
+    with pytest.raises(SpecError) as caught:
+        load_workload(write("m,n,k,dtype\n0,x,3,fp17\n1,1,-1,fp16\n", "t.csv"))
+    assert [(p.line, p.path) for p in caught.value.problems] == [(2, "m"), (2, "n"), (2, "dtype"), (3, "k")]
+    with pytest.raises(SpecError) as caught:
+        load_workload(write("m,n,k\n" + "0,1,1\n" * 100, "u.csv"))
+    assert len(caught.value.problems) == 51
+    assert str(caught.value).endswith("and 50 more mistakes")
+
+
+@pytest.mark.parametrize("thing", [[1, 2, 3], None, "x.csv", 7])
+def test_what_is_no_table_is_refused(thing):
+    with pytest.raises(ShapeError, match="gemms takes a DataFrame or a mapping of columns"):
+        gemms(thing)
+
+
+def test_a_table_without_rows_is_refused():
+    with pytest.raises(ShapeError, match="no products"):
+        gemms({"m": [], "n": [], "k": []})
+    with pytest.raises(ShapeError, match="no products"):
+        gemms(pd.DataFrame({"m": [], "n": [], "k": []}))
+
+
+def test_what_is_no_name_is_refused():
+    with pytest.raises(UnsupportedError, match="expected the name of a file of workloads/, or a path; got None"):
+        load_workload(None)

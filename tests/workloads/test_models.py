@@ -165,7 +165,7 @@ def test_a_file_is_named_after_its_model_and_its_layers_have_names_of_their_own(
 
 @every_model
 def test_each_layer_kept_dense_exists_and_has_a_product(name):
-    for pattern in model_file(name)["keep_dense"]:
+    for pattern in model_file(name).get("keep_dense", {}):
         named = flat(model_file(name)["layers"])
         types = {layer["type"] for layer_name, layer in named if fnmatch(layer_name, pattern)}
         assert types in ({"conv"}, {"linear"}), pattern

@@ -196,7 +196,7 @@ def test_gradient_masks():
 
 
 def test_refresh_period():
-    """In 100 steps a mask renewed every 30 is searched at steps 0, 30, 60 and 90; in 10 once; one found before never."""
+    """In 100 steps a mask renewed every 30 is searched at steps 0, 30, 60 and 90; in 10 once; a given one never."""
     slow = Recipe("slow", (Prune("FF", "weight", "in", refresh=30),))
     assert {r for (r,) in rows(net(MLP).training(slow, "2:4", steps=100), "PRUNE", "repeat")} == {4}
     assert {r for (r,) in rows(net(MLP).training(slow, "2:4", steps=10), "PRUNE", "repeat")} == {1}
