@@ -1,4 +1,4 @@
-"""Print what a reader would type: the README's `sh` blocks that call nmsim, its `python` blocks as scripts."""
+"""Print what a reader would type: the README's `sh` blocks that call nmsim, its `python` blocks as one script."""
 
 import pathlib
 import re
@@ -12,5 +12,4 @@ if not commands or not scripts:
     sys.exit("the README shows no nmsim commands or no python example")
 for block in commands:
     print(block)
-for script in scripts:
-    print(f"python - <<'END'\n{script}END")
+print(f"python - <<'END'\n{''.join(scripts)}END")
