@@ -70,7 +70,9 @@ class TrainingFile(Spec):
     seed: Steps = 0
     evaluate_every: Count = 100
     checkpoint_every: Count = 100
-    check_every: Count = Field(default=10, description="steps between two checks of every sparse operand")
+    check_every: Count = Field(
+        default=1, description="steps between two checks of every sparse operand; the trace counts the checks"
+    )
 
     @field_validator("recipe")
     @classmethod
