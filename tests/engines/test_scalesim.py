@@ -58,7 +58,7 @@ NEEDED = {"tool", "dataflow", "rows", "cols", "M", "N", "K", "sparsity", "cycles
 def peer_rows(golden: Path) -> list[dict[str, str]]:
     """Every row of SCALE-Sim in the tables of the directory, whatever their names."""
     tables = [csv.DictReader(path.read_text().splitlines()) for path in sorted((golden / "peers").glob("*.csv"))]
-    of_this_form = [table for table in tables if NEEDED <= set(table.fieldnames or ())]
+    of_this_form = [table for table in tables if set(table.fieldnames or ()) >= NEEDED]
     return [row for table in of_this_form for row in table if row["tool"].lower().startswith("scalesim")]
 
 
