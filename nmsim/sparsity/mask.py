@@ -22,6 +22,9 @@ from nmsim.sparsity.pattern import Pattern
 
 Score = Callable[[Array], Array]
 
+WIDE_GROUP = 8
+"""Elements of a group from which on a threshold is found faster than ranks."""
+
 
 def magnitude_mask(array: ArrayLike, pattern: Pattern | str, axis: int | None = None) -> Mask:
     """The mask that keeps the elements of largest |x| the pattern allows, True where kept; the array's shape.
@@ -104,24 +107,58 @@ def _top_of_groups(array: Array, axis: int, n: int, m: int, score: Score) -> Mas
 
 
 def _top_of_columns(groups: Array, n: int, score: Score) -> Mask:
-    """The n largest along axis 1 of [groups, m, inner], by counting for each place the places that beat it.
-
-    Place i is beaten by an earlier j when s[j] >= s[i], else beats it; m(m-1)/2 comparisons of contiguous
-    columns are several times faster than a partial sort of short groups.
-    """
+    """The n largest along axis 1 of [groups, m, inner], by comparisons of contiguous columns of scores."""
     count, m, inner = groups.shape
     kept = np.ones(groups.shape, dtype=np.bool_)
+    top = _by_threshold if n <= 2 and m >= WIDE_GROUP else _by_rank
     for block in blocks(count if n < m else 0, m * inner):
         columns = _sortable(np.stack([score(groups[block, i]) for i in range(m)]))
-        beaten_by = np.empty(columns.shape, dtype=np.uint8)
-        beaten_by[:] = np.arange(m - 1, -1, -1, dtype=np.uint8)[:, None, None]
-        for i in range(1, m):
-            earlier_wins = (columns[:i] >= columns[i]).view(np.uint8)
-            beaten_by[i] += np.add.reduce(earlier_wins, axis=0, dtype=np.uint8)
-            beaten_by[:i] -= earlier_wins
-        for i in range(m):
-            kept[block, i] = beaten_by[i] < n
+        kept[block] = top(columns, n).swapaxes(0, 1)
     return kept
+
+
+def _by_threshold(columns: Array, n: int) -> Mask:
+    """The largest or the two largest along axis 0: those not below the n-th, which minima and maxima find."""
+    if n == 1:
+        threshold = columns.max(axis=0)
+    else:
+        greatest, threshold = np.maximum(columns[0], columns[1]), np.minimum(columns[0], columns[1])
+        lesser = np.empty_like(greatest)
+        for column in columns[2:]:
+            np.minimum(greatest, column, out=lesser)
+            np.maximum(threshold, lesser, out=threshold)
+            np.maximum(greatest, column, out=greatest)
+    kept = columns >= threshold
+    tied = np.add.reduce(kept.view(np.uint8), axis=0, dtype=np.uint8) > n
+    if tied.any():
+        _keep_the_first(kept, columns > threshold, n)
+    return kept
+
+
+def _keep_the_first(kept: Mask, greater: Mask, n: int) -> None:
+    """Along axis 0, of those kept that are not greater than the threshold only the first ones, n in all."""
+    room = (n - np.add.reduce(greater.view(np.uint8), axis=0, dtype=np.uint8)).astype(np.uint8)
+    for here, above in zip(kept, greater, strict=True):
+        equal = here ^ above
+        equal &= room > 0
+        room -= equal.view(np.uint8)
+        np.bitwise_or(above, equal, out=here)
+
+
+def _by_rank(columns: Array, n: int) -> Mask:
+    """The n largest along axis 0 by counting for each place the places that beat it.
+
+    Place i is beaten by an earlier j when s[j] >= s[i], else beats it; m(m-1)/2 comparisons are several times
+    faster than a partial sort of short groups.
+    """
+    m = len(columns)
+    beaten_by = np.empty(columns.shape, dtype=np.uint8)
+    beaten_by[:] = np.arange(m - 1, -1, -1, dtype=np.uint8).reshape(m, *[1] * (columns.ndim - 1))
+    for i in range(1, m):
+        earlier_wins = (columns[:i] >= columns[i]).view(np.uint8)
+        beaten_by[i] += np.add.reduce(earlier_wins, axis=0, dtype=np.uint8)
+        beaten_by[:i] -= earlier_wins
+    return beaten_by < n
 
 
 def _top_of_rows(rows: Array, k: int, score: Score) -> Mask:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from nmsim.errors import ShapeError
 from nmsim.train.layers.attention import Attention
 from nmsim.train.layers.base import Layer
 from nmsim.train.layers.conv import Conv2d
@@ -51,7 +52,7 @@ class Builder:
             modelfile.Conv, dense, type="conv", name=name, in_channels=inputs, out_channels=outputs, kernel=kernel,
             input=self.size, stride=stride, padding=padding, bias=bias, then=list(then),
         )  # fmt: skip
-        self.size = (self.size + 2 * padding - kernel) // stride + 1
+        self._shrink(name, (self.size + 2 * padding - kernel) // stride + 1)
         return self._then(self._node(layer, source), then, add, outputs)
 
     def linear(
@@ -108,8 +109,13 @@ class Builder:
         self._plan(modelfile.Pool, type=kind, name=name, channels=channels, input=self.size, kernel=kernel or "global")
         if not kernel:
             return self._node((GlobalMaxPool if kind == "maxpool" else GlobalAvgPool)(name), source)
-        self.size //= kernel
+        self._shrink(name, self.size // kernel)
         return self._node((MaxPool if kind == "maxpool" else AvgPool)(name, kernel), source)
+
+    def _shrink(self, name: str, size: int) -> None:
+        if size < 1:
+            raise ShapeError(f"layer {name!r}: maps of {self.size} x {self.size} are too small; take larger images")
+        self.size = size
 
     def _plan(self, kind: Any, dense: str = "", **fields: Any) -> None:
         self._layers.append(kind(**fields))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from nmsim.errors import PatternError, UnsupportedError
 from nmsim.sparsity.pattern import Pattern
@@ -29,6 +29,13 @@ class DataChoice(Spec):
     name: str = Field(description="a generator (images, signals, translation, recall, markov) or a path")
     options: dict[str, int | float | str] = {}
 
+    @field_validator("options")
+    @classmethod
+    def _without_seed(cls, value: dict[str, int | float | str]) -> dict[str, int | float | str]:
+        if "seed" in value:
+            raise ValueError("the seed of the data is that of the run: `seed` at the top level")
+        return value
+
 
 class OptimizerChoice(Spec):
     """The update rule of the weights."""
@@ -36,6 +43,12 @@ class OptimizerChoice(Spec):
     name: Literal["sgd", "adam", "adamw"] = "sgd"
     momentum: Share = Field(default=0.9, description="sgd only")
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+
+    @model_validator(mode="after")
+    def _has_momentum(self) -> OptimizerChoice:
+        if self.name != "sgd" and "momentum" in self.model_fields_set:
+            raise ValueError(f"momentum belongs to sgd; {self.name} has none")
+        return self
 
 
 class ScheduleChoice(Spec):
@@ -46,6 +59,12 @@ class ScheduleChoice(Spec):
     warmup: Steps = Field(default=0, description="steps in which the rate rises from 0")
     every: Count | None = Field(default=None, description="step schedule: steps between two drops")
     factor: Rate = Field(default=0.1, description="step schedule: what the rate is multiplied by at a drop")
+
+    @model_validator(mode="after")
+    def _fits(self) -> ScheduleChoice:
+        if (self.name == "step") != (self.every is not None):
+            raise ValueError("`every` belongs to the step schedule, which needs it")
+        return self
 
 
 class TrainingFile(Spec):
@@ -91,3 +110,11 @@ class TrainingFile(Spec):
             return str(Pattern.parse(value))
         except PatternError as error:
             raise ValueError(str(error)) from None
+
+    @model_validator(mode="after")
+    def _in_time(self) -> TrainingFile:
+        if self.schedule.warmup > self.steps:
+            raise ValueError(f"a warm-up of {self.schedule.warmup} steps is longer than the run of {self.steps}")
+        if self.start >= self.steps:
+            raise ValueError(f"a recipe that starts at step {self.start} of {self.steps} never prunes")
+        return self

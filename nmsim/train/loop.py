@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nmsim.errors import NmsimError
+from nmsim.errors import NmsimError, UnsupportedError
 from nmsim.traces.recorder import Recorder
 from nmsim.traces.schema import Trace
 from nmsim.train.config import TrainingFile
@@ -47,6 +47,10 @@ class Trainer:
         self.execution = Execution.of(
             self.model, config.recipe, config.pattern, config.keep_dense, config.start, self.recorder
         )
+        if self.execution.recipe.prunes and not self.execution.prunes_anything:
+            raise UnsupportedError(
+                f"recipe {config.recipe!r} with {config.pattern} prunes nothing of {self.network.name!r}: all is dense"
+            )
         self.optimizer = make_optimizer(**config.optimizer.model_dump())
         self.schedule = make_schedule(total=config.steps, **config.schedule.model_dump())
         self.batches = self.data.batches("train", config.batch, order)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nmsim.errors import UnsupportedError, unknown
+from nmsim.errors import ShapeError, UnsupportedError, unknown
 from nmsim.train.build import Builder
 from nmsim.train.network import Network
 
@@ -43,6 +43,13 @@ def resnet9(
     return b.finish("inputs")
 
 
+def resnet9_narrow(
+    rng: np.random.Generator, width: int = 16, size: int = 32, channels: int = 3, classes: int = 10
+) -> Network:
+    """ResNet9 an eighth as wide."""
+    return resnet9(rng, width, size, channels, classes)
+
+
 def _residual(b: Builder, name: str, source: str, width: int) -> str:
     x = b.conv(f"{name}.conv1", source, width, width, then=BN_RELU)
     return b.conv(f"{name}.conv2", x, width, width, then=(*BN_RELU, "add"), add=source)
@@ -70,6 +77,8 @@ def vit_tiny(
     channels: int = 3, classes: int = 10,
 ) -> Network:  # fmt: skip
     """A vision transformer on patches, positions learned, the mean of all tokens classified."""
+    if size % patch:
+        raise ShapeError(f"patches of {patch} do not divide images of {size}")
     b = Builder("vit_tiny", rng, size, {"tokens": (size // patch) ** 2})
     positions = b.learned("positions", size // patch, size // patch, dim)
     x = b.conv(
@@ -151,7 +160,7 @@ def _attend(
 MODELS: dict[str, Callable[..., Network]] = {
     "mlp": mlp,
     "resnet9": resnet9,
-    "resnet9_narrow": lambda rng, width=16, **sizes: resnet9(rng, width, **sizes),
+    "resnet9_narrow": resnet9_narrow,
     "vgg_small": vgg_small,
     "vit_tiny": vit_tiny,
     "transformer": transformer,

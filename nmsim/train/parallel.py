@@ -5,10 +5,13 @@ NumPy runs an element-wise operation on one thread and lets go of the interprete
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -61,6 +64,19 @@ def rows_in_parallel(function: Callable[..., Any], *arrays: Array) -> list[Any]:
     return in_parallel(lambda i: function(*(a[i * rows : (i + 1) * rows] for a in arrays)), -(-length // rows))
 
 
+def products_in_parallel(function: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
+    """[function(part) for part in parts], for functions that multiply matrices small enough for one thread each.
+
+    One such function is left the threads of BLAS. Several share our threads, each with a BLAS of one thread: what goes
+    on around the products is then shared as well, and nobody waits for another within a product. Where the threads
+    of BLAS cannot be set, the functions run one after another.
+    """
+    if len(parts) == 1 or _blas_threads() is None:
+        return [function(part) for part in parts]
+    with _one_blas_thread():
+        return in_parallel(lambda i: function(parts[i]), len(parts))
+
+
 def elementwise(function: Callable[..., Any], *arrays: Array) -> Array:
     """A new array like the first, set by `function(out, *blocks)` on one-dimensional blocks of arrays of one shape."""
     out = np.empty(arrays[0].shape, arrays[0].dtype)
@@ -77,3 +93,31 @@ def row_dot(x: Array, y: Array) -> Array:
 def _pool(process: int, helpers: int) -> ThreadPoolExecutor:
     """The helpers of this process: a fork inherits the object but not its threads, hence the process number."""
     return ThreadPoolExecutor(helpers, thread_name_prefix="nmsim")
+
+
+@lru_cache(maxsize=1)
+def _blas_threads() -> tuple[Callable[[], int], Callable[[int], None]] | None:
+    """Functions that get and set the number of threads of the OpenBLAS that comes with NumPy; None for another BLAS."""
+    try:
+        library = ctypes.CDLL(np._core._multiarray_umath.__file__)  # type: ignore[attr-defined]
+        return library.scipy_openblas_get_num_threads64_, library.scipy_openblas_set_num_threads64_
+    except (AttributeError, OSError):
+        return None
+
+
+_BLAS_LOCK = threading.RLock()
+
+
+@contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    """BLAS on one thread, for the whole process, until the block ends; of several such blocks each has its turn."""
+    control = _blas_threads()
+    assert control is not None
+    get, put = control
+    with _BLAS_LOCK:
+        before = get()
+        put(1)
+        try:
+            yield
+        finally:
+            put(before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -46,6 +47,7 @@ class Products:
     precision: Precision = FULL
     listener: Listener | None = None
     macs: int = field(default=0, init=False)
+    _counting: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
 
     @contextmanager
     def op(
@@ -53,6 +55,7 @@ class Products:
     ) -> Iterator[Multiply]:
         """`count` products C[m,n] = A[m,k]·B[k,n], carried out in pieces with the function that is yielded.
 
+        Threads may share that function.
         Raises ShapeError if the pieces do not add up to the multiply-accumulates of the op.
         """
         before = self.macs
@@ -69,8 +72,12 @@ class Products:
         with self.op(layer, stage, m, n, k, a, b, Operand(c_role, m * n * count), count=count) as multiply:
             return multiply(x, y)
 
-    def _multiply(self, x: np.ndarray, y: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        self.macs += x.size * y.shape[-1]
+    def _multiply(
+        self, x: np.ndarray, y: np.ndarray, out: np.ndarray | None = None, macs: int | None = None
+    ) -> np.ndarray:
+        """x @ y; `macs` is the piece of the op it stands for, where the operands hold zeros put in for convenience."""
+        with self._counting:
+            self.macs += x.size * y.shape[-1] if macs is None else macs
         return np.matmul(self.precision.operand(x), self.precision.operand(y), out=out)
 
 

@@ -33,7 +33,7 @@ def network_for(data: Dataset, model: str, sizes: Mapping[str, int], rng: np.ran
     decided = _decided(data, model)
     known = set(inspect.signature(MODELS[model]).parameters) - {"rng"} | set(decided)
     for name, value in sizes.items():
-        if model != "resnet9_narrow" and name not in known:
+        if name not in known:
             raise UnsupportedError(unknown(f"size of {model}", name, known))
         if name in decided and decided[name] != value:
             raise UnsupportedError(f"size {name} of {model} is {decided[name]} by the data {data.name!r}, not {value}")

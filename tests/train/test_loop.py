@@ -208,12 +208,41 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path, content: bytes | None):
         ({"model": {"name": "mlp", "sizes": {"classes": 3}}}, "classes of mlp is 10 by the data"),
         ({"batch": 1000}, "larger than the split"),
         ({"recipe": "bdwp", "pattern": "dense"}, "needs a pattern"),
+        ({"model": {"name": "mlp", "sizes": {"depth": 2}}, "recipe": "bdwp", "pattern": "2:4"}, "prunes nothing of"),
         ({"keep_dense": ["fc9"], "recipe": "bdwp", "pattern": "2:4"}, "fc9"),
     ],
 )
 def test_mistakes_are_refused_before_training(change: dict[str, Any], message: str):
     with pytest.raises(NmsimError, match=message):
         Trainer(config("mlp", **change))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": {"name": "signals", "options": {"seed": 3}}}, "`seed` at the top level"),
+        (
+            {"schedule": {"name": "constant", "rate": 0.1, "warmup": 5}},
+            "a warm-up of 5 steps is longer than the run of 4",
+        ),
+        ({"schedule": {"name": "cosine", "rate": 0.1, "every": 5}}, "`every` belongs to the step schedule"),
+        ({"recipe": "asp", "pattern": "2:4", "start": 4}, "starts at step 4 of 4 never prunes"),
+        ({"optimizer": {"name": "adamw", "momentum": 0.9}}, "momentum belongs to sgd"),
+    ],
+)
+def test_settings_that_do_not_go_together(change: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=message):
+        config("mlp", **change)
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "message"),
+    [("resnet9", 8, "too small; take larger images"), ("vit_tiny", 10, "patches of 4 do not divide images of 10")],
+)
+def test_images_that_do_not_fit(model: str, size: int, message: str):
+    data = {"name": "images", "options": {"size": size, "train": 8, "test": 4}}
+    with pytest.raises(NmsimError, match=message):
+        Trainer(config("mlp", model={"name": model}, data=data))
 
 
 TRAINING = """\

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,10 +11,14 @@ from numpy.lib.stride_tricks import as_strided
 from nmsim.errors import ShapeError
 from nmsim.train.layers.base import Array, Layer, Parameter, Run
 from nmsim.train.layers.linear import gradient_operand, weight_operand
+from nmsim.train.parallel import products_in_parallel
 from nmsim.train.products import Multiply, Operand
 
-PATCH_BYTES = 1 << 21
-"""Patches gathered at a time: a few images' worth, about what a core's cache holds."""
+PATCH_BYTES = 1 << 19
+"""Patches that a thread gathers at a time: a few images' worth, about what a core's cache holds."""
+
+PARTIAL_SUMS, PARTIAL_BYTES = 8, 1 << 25
+"""At most so many partial sums of a weight gradient, and bytes of all of them."""
 
 
 class Conv2d(Layer):
@@ -61,11 +66,10 @@ class Conv2d(Layer):
         x = run.saved.pop(self.name)
         dx = self._input_gradient(run, x, dy) if needs[0] else None
         weight = self.weight
-        dw = np.zeros_like(weight.value)
+        dw = np.empty_like(weight.value)
         a, b = Operand("activation", x.size), Operand("gradient", dy.size)
         with self._op(run, "WU", dy, a, b, Operand("weight_gradient", dw.size)) as multiply:
-            for images, patches in self._patches(x, self.stride, self.padding):
-                self._add_weight_gradient(multiply, patches, dy[images], dw)
+            self._weight_gradient(multiply, x, dy, dw)
         weight.grad = run.sparsifier.weight_gradient(self.name, weight.value, dw)
         if self.bias is not None:
             self.bias.grad = dy.sum(axis=(0, 1, 2))
@@ -94,6 +98,8 @@ class Conv2d(Layer):
         ) as multiply:
             if self.stride == 1 and self.groups == 1 and self.padding < self.kernel:
                 return self._full_correlation(multiply, x, dy, weight)
+            if self.kernel > self.stride and self.groups == 1:
+                return self._shuffled(multiply, x, dy, weight)
             return self._scattered(multiply, x, dy, weight)
 
     def _full_correlation(self, multiply: Multiply, x: Array, dy: Array, weight: Array) -> Array:
@@ -105,79 +111,134 @@ class Conv2d(Layer):
         self._patches_times(multiply, dy, flipped, dx, 1, self.kernel - 1 - self.padding)
         return dx
 
+    def _shuffled(self, multiply: Multiply, x: Array, dy: Array, weight: Array) -> Array:
+        """dx of a strided convolution, all inputs that lie at one output's stride at once.
+
+        With u + p = s·q + r, dx[u] is the sum over j < J = ceil(K/s) of dy[q - j] · W[r + s·j]ᵀ: windows of J outputs
+        times a matrix with a column for each r and channel, zero where r + s·j is beyond the kernel.
+        """
+        s, pad, (height, width), (ho, wo) = self.stride, self.padding, x.shape[1:3], dy.shape[1:3]
+        reach, ci, co = -(-self.kernel // s), x.shape[3], dy.shape[3]
+        taps = np.zeros((reach * s, reach * s, ci, co), weight.dtype)
+        taps[: self.kernel, : self.kernel] = weight
+        by_rest = taps.reshape(reach, s, reach, s, ci, co)[::-1, :, ::-1]
+        matrix = np.ascontiguousarray(by_rest.transpose(0, 2, 5, 1, 3, 4)).reshape(reach * reach * co, s * s * ci)
+        rows, columns = ((n - 1 + pad) // s + 1 for n in (height, width))
+        after = [(reach - 1, max(0, n - m)) for n, m in ((rows, ho), (columns, wo))]
+        dx = np.empty_like(x)
+
+        def shuffle(images: slice) -> None:
+            part = np.pad(dy[images], ((0, 0), *after, (0, 0)))
+            count, out = len(part), (len(part), rows, columns)
+            patches = self._patches(part, out, 1, 0, reach).reshape(count * rows * columns, -1)
+            mixed = multiply(patches, matrix, macs=count * ho * wo * weight.size)
+            whole = mixed.reshape(*out, s, s, ci).transpose(0, 1, 3, 2, 4, 5).reshape(count, rows * s, columns * s, ci)
+            dx[images] = whole[:, pad : pad + height, pad : pad + width]
+
+        image_bytes = rows * columns * reach * reach * co * x.itemsize
+        products_in_parallel(shuffle, _slices(len(x), image_bytes))
+        return dx
+
     def _scattered(self, multiply: Multiply, x: Array, dy: Array, weight: Array) -> Array:
         """dx by adding each output position's dy · Wᵀ back to the patch that it came from."""
-        pad, size = self.padding, self.kernel
-        padded = np.zeros((x.shape[0], x.shape[1] + 2 * pad, x.shape[2] + 2 * pad, x.shape[3]), x.dtype)
-        ho, wo = dy.shape[1:3]
-        ci, co = x.shape[3] // self.groups, dy.shape[3] // self.groups
-        for g in range(self.groups):
-            part = dy[..., g * co : (g + 1) * co]
-            for i in range(size):
-                for j in range(size):
-                    into = self._window(padded, i, j, ho, wo)[..., g * ci : (g + 1) * ci]
-                    into += multiply(part, weight[i, j, :, g * co : (g + 1) * co].T)
-        return padded[:, pad : pad + x.shape[1], pad : pad + x.shape[2]]
+        pad, (height, width), (ho, wo) = self.padding, x.shape[1:3], dy.shape[1:3]
+        dx = np.empty_like(x)
+        # Places of the kernel that lie side by side within a stride do not overlap: their channels are one long row.
+        joined = self.stride if self.groups == 1 else 1
 
-    def _window(self, padded: Array, i: int, j: int, ho: int, wo: int) -> Array:
-        s = self.stride
-        return padded[:, i : i + s * (ho - 1) + 1 : s, j : j + s * (wo - 1) + 1 : s]
+        def scatter(images: slice) -> None:
+            part = dy[images]
+            padded = np.zeros((len(part), height + 2 * pad, width + 2 * pad, x.shape[3]), x.dtype)
+            for i, j, g in itertools.product(range(self.kernel), range(0, self.kernel, joined), range(self.groups)):
+                ci, co = self._channels(g)
+                taps = weight[i, j : j + joined, :, co]
+                rows = multiply(part[..., co].reshape(-1, taps.shape[2]), taps.reshape(-1, taps.shape[2]).T)
+                into = self._window(padded[..., ci], i, j, (len(part), ho, wo, rows.shape[1]))
+                into += rows.reshape(into.shape)
+            dx[images] = padded[:, pad : pad + height, pad : pad + width]
+
+        products_in_parallel(scatter, _slices(len(x), self._image_bytes(dy.shape, x.shape[3], x.itemsize)))
+        return dx
+
+    def _window(self, padded: Array, i: int, j: int, shape: tuple[int, ...]) -> Array:
+        """What the places (i, j) and next to it of every patch are in the map [images, Ho, Wo, places · channels]."""
+        n, h, w, c = padded.strides
+        return as_strided(padded[:, i:, j:], shape, (n, h * self.stride, w * self.stride, c))
+
+    def _channels(self, group: int) -> tuple[slice, slice]:
+        """The input and the output channels of a group."""
+        ci, co = self.weight.value.shape[2], self.weight.value.shape[3] // self.groups
+        return slice(group * ci, (group + 1) * ci), slice(group * co, (group + 1) * co)
 
     def _patches_times(self, multiply: Multiply, x: Array, weight: Array, y: Array, stride: int, padding: int) -> None:
         """y = patches(x) · weight, written a few images at a time."""
-        kh, kw, ci, outputs = weight.shape
-        co = outputs // self.groups
-        for images, patches in self._patches(x, stride, padding):
-            rows = len(patches)
-            target = y[images].reshape(rows, -1)
+
+        def product(images: slice) -> None:
+            patches = self._patches(x[images], y.shape, stride, padding)
+            target = y[images].reshape(-1, y.shape[-1])
             if self.groups == 1:
-                multiply(patches.reshape(rows, -1), weight.reshape(-1, outputs), out=target)
-                continue
-            by_group = patches.reshape(rows, kh * kw, self.groups, ci)
-            for g in range(self.groups):
-                columns = slice(g * co, (g + 1) * co)
-                target[:, columns] = multiply(by_group[:, :, g].reshape(rows, -1), weight[..., columns].reshape(-1, co))
+                multiply(patches.reshape(len(target), -1), weight.reshape(-1, y.shape[-1]), out=target)
+                return
+            for g, columns in self._by_group(patches):
+                multiply(columns, weight[..., g].reshape(columns.shape[1], -1), out=target[:, g])
 
-    def _add_weight_gradient(self, multiply: Multiply, patches: Array, dy: Array, dw: Array) -> None:
-        rows, outputs = len(patches), dy.shape[-1]
-        flat = dy.reshape(rows, outputs)
-        if self.groups == 1:
-            dw += multiply(patches.reshape(rows, -1).T, flat).reshape(dw.shape)
-            return
-        kh, kw, ci, _ = dw.shape
-        co = outputs // self.groups
-        by_group = patches.reshape(rows, kh * kw, self.groups, ci)
+        products_in_parallel(product, _slices(len(x), self._image_bytes(y.shape, x.shape[3], x.itemsize)))
+
+    def _weight_gradient(self, multiply: Multiply, x: Array, dy: Array, dw: Array) -> None:
+        """dw = patches(x)ᵀ · dy: a few partial sums, each over its own images and added in their order."""
+        blocks = _slices(len(x), self._image_bytes(dy.shape, x.shape[3], x.itemsize))
+        count = min(len(blocks), max(1, min(PARTIAL_SUMS, PARTIAL_BYTES // dw.nbytes)))
+        shares = [blocks[i * len(blocks) // count : (i + 1) * len(blocks) // count] for i in range(count)]
+
+        def partial(share: list[slice]) -> Array:
+            total, scratch = np.zeros_like(dw), np.empty_like(dw)
+            for images in share:
+                patches = self._patches(x[images], dy.shape, self.stride, self.padding)
+                flat = dy[images].reshape(-1, dy.shape[-1])
+                if self.groups == 1:
+                    multiply(patches.reshape(len(flat), -1).T, flat, out=scratch.reshape(-1, dw.shape[-1]))
+                else:
+                    for g, columns in self._by_group(patches):
+                        scratch[..., g] = multiply(columns.T, flat[:, g]).reshape(*dw.shape[:3], -1)
+                total += scratch
+            return total
+
+        np.copyto(dw, sum(products_in_parallel(partial, shares)))
+
+    def _by_group(self, patches: Array) -> Iterator[tuple[slice, Array]]:
+        """The output channels of each group with the patches of its input channels [rows, kh·kw·Ci/g]."""
+        kh, kw, ci, _ = self.weight.value.shape
+        by_group = patches.reshape(-1, kh * kw, self.groups, ci)
         for g in range(self.groups):
-            columns = slice(g * co, (g + 1) * co)
-            dw[..., columns] += multiply(by_group[:, :, g].reshape(rows, -1).T, flat[:, columns]).reshape(
-                kh, kw, ci, co
-            )
+            yield self._channels(g)[1], by_group[:, :, g].reshape(len(by_group), -1)
 
-    def _patches(self, x: Array, stride: int, padding: int) -> Iterator[tuple[slice, Array]]:
-        """Images a few at a time with their patches [images · Ho · Wo, kh, kw·C]."""
-        size = self.kernel
+    def _patches(self, x: Array, out: tuple[int, ...], stride: int, padding: int, size: int = 0) -> Array:
+        """The patches (of `size`, or the kernel) of these images for an output of this shape, [images, Ho, Wo, ...]."""
+        size, (count, height, width, channels) = size or self.kernel, x.shape
         if size == 1 and stride == 1 and padding == 0:
-            yield slice(None), x.reshape(-1, 1, x.shape[3])
-            return
-        batch, height, width, channels = x.shape
-        ho, wo = ((n + 2 * padding - size) // stride + 1 for n in (height, width))
-        at_once = max(1, PATCH_BYTES // (ho * wo * size * size * channels * x.itemsize))
-        padded = np.zeros((min(at_once, batch), height + 2 * padding, width + 2 * padding, channels), x.dtype)
-        patches = np.empty((len(padded), ho, wo, size, size * channels), x.dtype)
-        for start in range(0, batch, at_once):
-            images = slice(start, min(start + at_once, batch))
-            count = images.stop - start
-            inner = padded[:count, padding : padding + height, padding : padding + width]
-            inner[:] = x[images]
-            n, h, w, c = padded.strides
-            view = as_strided(
-                padded, (count, ho, wo, size, size * channels), (n, h * stride, w * stride, h, c), writeable=False
-            )
-            np.copyto(patches[:count], view)
-            yield images, patches[:count].reshape(count * ho * wo, size, size * channels)
+            return x
+        padded = x
+        if padding:
+            padded = np.empty((count, height + 2 * padding, width + 2 * padding, channels), x.dtype)
+            padded[:, :padding] = padded[:, -padding:] = 0.0
+            padded[:, :, :padding] = padded[:, :, -padding:] = 0.0
+            padded[:, padding:-padding, padding:-padding] = x
+        n, h, w, c = padded.strides
+        shape, strides = (count, *out[1:3], size, size * channels), (n, h * stride, w * stride, h, c)
+        return np.ascontiguousarray(as_strided(padded, shape, strides, writeable=False))
+
+    def _image_bytes(self, out: tuple[int, ...], channels: int, itemsize: int) -> int:
+        """Bytes of the patches of one image for an output of this shape."""
+        return out[1] * out[2] * self.kernel**2 * channels * itemsize
 
     def _output_size(self, x: Array) -> tuple[int, int]:
         ho, wo = ((n + 2 * self.padding - self.kernel) // self.stride + 1 for n in x.shape[1:3])
         if ho < 1 or wo < 1:
             raise ShapeError(f"layer {self.name!r}: a kernel of {self.kernel} does not fit maps of {x.shape[1:3]}")
         return ho, wo
+
+
+def _slices(images: int, image_bytes: int) -> list[slice]:
+    """Slices of images whose patches stay in cache."""
+    at_once = max(1, PATCH_BYTES // image_bytes)
+    return [slice(start, min(start + at_once, images)) for start in range(0, images, at_once)]

@@ -53,19 +53,31 @@ class MaxPool(Pool):
         """Input and output are kept, which the layers around keep as a rule, and not the places of the maxima."""
         (x,) = inputs
         y = np.empty((len(x), *self._size(x.shape), x.shape[-1]), x.dtype)
-        taps = self._taps(x.shape)
 
         def greatest(images: slice) -> None:
-            y[images] = -np.inf
-            for outputs, places in taps:
-                best = y[images][outputs]
-                np.maximum(best, x[images][places], out=best)
+            # First down the columns, where whole rows are contiguous.
+            rows = np.empty((len(x[images]), y.shape[1], *x.shape[2:]), x.dtype)
+            self._greatest_along(1, x[images], rows)
+            self._greatest_along(2, rows, y[images])
 
         _by_images(greatest, x)
         if run.training:
             run.saved[self.name] = x, y
         run.vector(self.name, "maxpool", y.shape, Cost(self.kernel**2 - 1, c=1 + run.training), a_elements=x.size)
         return y
+
+    def _greatest_along(self, axis: int, x: Array, y: Array) -> None:
+        """y = the greatest of the places of each window along this axis."""
+        if self.padding:
+            y[:] = -np.inf
+        before = (slice(None),) * axis
+        for tap in range(self.kernel):
+            outputs, places = _along(tap, x.shape[axis], y.shape[axis], self.stride, self.padding)
+            best, part = y[*before, outputs], x[*before, places]
+            if tap == 0 and not self.padding:
+                np.copyto(best, part)
+            else:
+                np.maximum(best, part, out=best)
 
     def backward(self, run: Run, dy: Array, needs: tuple[bool, ...]) -> tuple[Array | None, ...]:
         """Each gradient added where the maximum stands."""

@@ -79,6 +79,11 @@ class Execution(Sparsifier):
         return cls(recipe, pattern, pruned, groups, listener)
 
     @property
+    def prunes_anything(self) -> bool:
+        """Whether any layer has an operand that the recipe prunes."""
+        return bool(self._prunes)
+
+    @property
     def phase(self) -> str:
         """`dense` before the recipe starts, `sparse` from there on."""
         return "dense" if self.step < self.recipe.start else "sparse"
