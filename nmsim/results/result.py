@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -159,17 +159,6 @@ class Result:
     def timeline(self) -> pd.DataFrame:
         """Start and end of every tile; only the event engine keeps it."""
         raise UnsupportedError("a timeline needs the event engine, which this version does not have yet")
-
-    def summary(self) -> dict[str, Any]:
-        """Totals of every metric, with what was simulated and the assumptions it rests on."""
-        return {
-            "arch": self.arch.name,
-            "workload": self.workload.name,
-            "engine": self.engine,
-            **self.workload.info,
-            "metrics": {name: self.metric(name) for name in METRICS},
-            "assumptions": list(self.assumptions),
-        }
 
     @property
     def assumptions(self) -> tuple[str, ...]:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from nmsim.errors import ShapeError
-from nmsim.train.layers.base import Array, Layer, Parameter, Run
-from nmsim.train.layers.linear import gradient_operand, weight_operand
+from nmsim.train.layers.base import Array, Run
+from nmsim.train.layers.linear import Weighted, gradient_operand, weight_operand
 from nmsim.train.parallel import products_in_parallel
 from nmsim.train.products import Multiply, Operand
 
@@ -21,7 +21,7 @@ PARTIAL_SUMS, PARTIAL_BYTES = 8, 1 << 25
 """At most so many partial sums of a weight gradient, and bytes of all of them."""
 
 
-class Conv2d(Layer):
+class Conv2d(Weighted):
     """y[B, Ho, Wo, Co] = patches(x[B, Hi, Wi, Ci]) · W[kh, kw, Ci/g, Co], in g groups of channels.
 
     FF (B·Ho·Wo, Co/g, kh·kw·Ci/g), BP (B·Ho·Wo, Ci/g, kh·kw·Co/g), WU (kh·kw·Ci/g, Co/g, B·Ho·Wo), g of each. Groups
@@ -32,20 +32,11 @@ class Conv2d(Layer):
         self, name: str, inputs: int, outputs: int, kernel: int, rng: np.random.Generator, stride: int = 1,
         padding: int = 0, groups: int = 1, bias: bool = False,
     ):  # fmt: skip
-        super().__init__(name)
         if inputs % groups or outputs % groups:
             raise ShapeError(f"layer {name!r}: {groups} groups do not divide {inputs} and {outputs} channels")
         self.kernel, self.stride, self.padding, self.groups = kernel, stride, padding, groups
-        shape = (kernel, kernel, inputs // groups, outputs)
         scale = np.sqrt(2.0 / (kernel * kernel * inputs // groups))
-        self.weight = Parameter(f"{name}.weight", (rng.standard_normal(shape) * scale).astype(np.float32))
-        self.bias = Parameter(f"{name}.bias", np.zeros(outputs, np.float32), decays=False) if bias else None
-
-    def parameters(self) -> Iterator[Parameter]:
-        """Weight [kh, kw, Ci/g, Co], then bias [Co]."""
-        yield self.weight
-        if self.bias is not None:
-            yield self.bias
+        super().__init__(name, rng.standard_normal((kernel, kernel, inputs // groups, outputs)) * scale, bias)
 
     def forward(self, run: Run, *inputs: Array) -> Array:
         """FF."""

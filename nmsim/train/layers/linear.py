@@ -11,7 +11,22 @@ from nmsim.train.layers.base import Array, Layer, Parameter, Run, activation
 from nmsim.train.products import Operand
 
 
-class Linear(Layer):
+class Weighted(Layer):
+    """A layer with a weight [..., in, out] and, if wanted, a bias [out] that starts at zero."""
+
+    def __init__(self, name: str, weight: Array, bias: bool):
+        super().__init__(name)
+        self.weight = Parameter(f"{name}.weight", weight.astype(np.float32))
+        self.bias = Parameter(f"{name}.bias", np.zeros(weight.shape[-1], np.float32), decays=False) if bias else None
+
+    def parameters(self) -> Iterator[Parameter]:
+        """Weight, then bias."""
+        yield self.weight
+        if self.bias is not None:
+            yield self.bias
+
+
+class Linear(Weighted):
     """y[..., out] = x[..., in] · W[in, out] + b.
 
     FF (T, out, in), BP dx = dy · Wᵀ (T, in, out), WU dW = xᵀ · dy (in, out, T), with T the product of the other axes.
@@ -20,16 +35,8 @@ class Linear(Layer):
     def __init__(
         self, name: str, inputs: int, outputs: int, rng: np.random.Generator, bias: bool = True, gain: float = 1.0
     ):
-        super().__init__(name)
         scale = gain / np.sqrt(inputs)
-        self.weight = Parameter(f"{name}.weight", (rng.standard_normal((inputs, outputs)) * scale).astype(np.float32))
-        self.bias = Parameter(f"{name}.bias", np.zeros(outputs, np.float32), decays=False) if bias else None
-
-    def parameters(self) -> Iterator[Parameter]:
-        """Weight [in, out], then bias [out]."""
-        yield self.weight
-        if self.bias is not None:
-            yield self.bias
+        super().__init__(name, rng.standard_normal((inputs, outputs)) * scale, bias)
 
     def forward(self, run: Run, *inputs: Array) -> Array:
         """FF."""
