@@ -2,12 +2,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint check bench clean
+.PHONY: help demo test lint bench study-recipes study-knowledge clean
 
 help:
 	@echo "make demo    install into $(VENV) and simulate a ResNet18 training step, dense against BDWP 2:8"
 	@echo "make test    install into $(VENV), lint, type-check and run the tests"
 	@echo "make bench   time the engines, the masks and start-up"
+	@echo "make study-recipes    train every recipe on three tasks, about two hours; resumable"
+	@echo "make study-knowledge  what recipes leave of a language model's knowledge, about 20 minutes; resumable"
 	@echo "make clean   remove $(VENV) and everything made"
 
 $(BIN)/python:
@@ -32,13 +34,19 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/nmsim check arch_configs/*.yaml workloads/*.yaml
+	$(BIN)/nmsim check arch_configs/*.yaml workloads/*.yaml workloads/*/*.yaml
 
 test: lint
 	$(BIN)/python -m pytest
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks
+
+study-recipes: $(VENV)/.installed-dev
+	$(BIN)/python -m studies.recipes
+
+study-knowledge: $(VENV)/.installed-dev
+	$(BIN)/python -m studies.knowledge
 
 clean:
 	rm -rf $(VENV) out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

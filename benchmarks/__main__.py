@@ -1,9 +1,22 @@
 """Run every benchmark: `python -m benchmarks`."""
 
-from benchmarks import bench_engine, bench_masks, bench_startup, bench_training
+from benchmarks import (
+    bench_engine,
+    bench_growth,
+    bench_masks,
+    bench_oneshot,
+    bench_permutation,
+    bench_startup,
+    bench_training,
+    bench_transposable,
+)
 
 if __name__ == "__main__":
     bench_startup.main()
     bench_engine.main()
     bench_masks.main()
+    bench_transposable.main()
+    bench_permutation.main()
+    bench_growth.main()
+    bench_oneshot.main()
     bench_training.main([])

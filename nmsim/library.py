@@ -7,7 +7,10 @@ from pathlib import Path
 
 from nmsim.errors import UnsupportedError, unknown
 
-KINDS = {"workloads": "workload", "arch_configs": "architecture", "workloads/training": "training run"}
+KINDS = {
+    "workloads": "workload", "arch_configs": "architecture", "workloads/training": "training run",
+    "workloads/recipes": "recipe",
+}  # fmt: skip
 """Folder of each kind of file, and what one of its files is called in a message."""
 
 YAML = (".yaml", ".yml")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from nmsim.arch.arithmetic import product_dtypes
 from nmsim.arch.schema import AnyArch, Sparsity
 from nmsim.sparsity.pattern import DENSE, Pattern
 from nmsim.workloads.optable import AXES, DTYPES, Workload
@@ -43,7 +44,8 @@ def runs_as(pattern: Pattern, sparsity: Sparsity) -> Pattern | None:
     """The sparsest mode of the machine that every array of this pattern satisfies; None if there is none.
 
     An array that is n:m is also n':m' when m' divides m and n' >= min(n, m'), or when m divides m' and
-    n' >= n m'/m: on a machine with 2:4 only, 2:8 runs as 2:4.
+    n' >= n m'/m: on a machine with 2:4 only, 2:8 runs as 2:4. Where kernels gather the columns that blocks share,
+    V:n:m runs as n':m if n:4 runs as n':4.
     """
     if not pattern.has_groups:
         return None
@@ -53,6 +55,8 @@ def runs_as(pattern: Pattern, sparsity: Sparsity) -> Pattern | None:
     else:
         modes = [(p.n, p.m) for p in map(Pattern.parse, sparsity.patterns)]
     covering = [(n / m, m, n) for n, m in modes if n < m and _covers(n, m, pattern)]
+    if sparsity.blocks and pattern.kind == "vnm":
+        covering += [(n / pattern.m, pattern.m, n) for n, m in modes if m == 4 and pattern.n <= n < m]
     if not covering:
         return None
     _, m, n = min(covering)
@@ -68,7 +72,8 @@ def _covers(n: int, m: int, pattern: Pattern) -> bool:
 def skips(arch: AnyArch, work: Workload) -> Skips:
     """What `arch` skips of each op of `work`; looks at every distinct combination once."""
     reasons: dict[str, int] = {"": 0}
-    found = [_operand_skips(arch, work, letter, reasons) for letter in "ab"]
+    dtypes = product_dtypes(arch, work)
+    found = [_operand_skips(arch, work, letter, dtypes, reasons) for letter in "ab"]
     (a_n, a_m, a_reason), (b_n, b_m, b_reason) = found
     use_a = (a_n < a_m) & ~((b_n < b_m) & (b_n * a_m <= a_n * b_m))
     use_b = (b_n < b_m) & ~use_a
@@ -80,9 +85,14 @@ def skips(arch: AnyArch, work: Workload) -> Skips:
     return Skips(side, n, m, reason, (reason > 0) & lacking[reason], tuple(reasons))
 
 
-def _operand_skips(arch: AnyArch, work: Workload, letter: str, reasons: dict[str, int]) -> tuple[np.ndarray, ...]:
-    """n, m and reason code per op for one operand: found for each distinct (pattern, axis, dtype), then spread."""
-    pattern, axis, dtype = work[f"{letter}_pattern"], work[f"{letter}_axis"], work[f"{letter}_dtype"]
+def _operand_skips(
+    arch: AnyArch, work: Workload, letter: str, dtype: np.ndarray, reasons: dict[str, int]
+) -> tuple[np.ndarray, ...]:
+    """n, m and reason code per op for one operand: found for each distinct (pattern, axis, dtype), then spread.
+
+    `dtype` is the type that the op multiplies in, whose mode counts, not the one the operand is stored in.
+    """
+    pattern, axis = work[f"{letter}_pattern"], work[f"{letter}_axis"]
     key = (pattern.astype(np.int64) * len(AXES) + axis) * len(DTYPES) + dtype
     distinct, first, spread = np.unique(key, return_index=True, return_inverse=True)
     table = np.ones((3, len(distinct)), dtype=np.int64)
@@ -94,9 +104,9 @@ def _operand_skips(arch: AnyArch, work: Workload, letter: str, reasons: dict[str
 
 
 def mode(arch: AnyArch, pattern: Pattern, axis: str, dtype: str, operand: str) -> tuple[Pattern, str]:
-    """The pattern that an operand with groups along `axis` runs as, and the reason where that is dense."""
+    """The pattern that an operand with groups along `axis` runs as in products of `dtype`, and why where dense."""
     able = arch.sparsity
-    if pattern.is_dense:
+    if pattern.is_dense or gathered(arch, pattern):
         return DENSE, ""
     if axis != "k":
         return DENSE, f"{_WRONG_AXIS} {operand} run along {axis}, not along the reduction axis k"
@@ -108,6 +118,19 @@ def mode(arch: AnyArch, pattern: Pattern, axis: str, dtype: str, operand: str) -
     if able.dtypes is not None and dtype not in able.dtypes:
         return DENSE, f"{arch.name} has no sparse mode for {dtype} (has {', '.join(able.dtypes)})"
     return covering, ""
+
+
+def modes(arch: AnyArch) -> str:
+    """What the machine can skip, in words: modes of its units, and kernels that gather."""
+    gathers = getattr(arch, "gathers", None)
+    kernels = [] if gathers is None else ["csr", "fan-in"] if gathers.condensed else ["csr"]
+    skipping = describe(arch.sparsity)
+    return ", ".join([*([] if kernels and skipping == "none" else [skipping]), *kernels])
+
+
+def gathered(arch: AnyArch, pattern: Pattern) -> bool:
+    """Whether the machine has a kernel that takes the kept weights of this pattern one by one, at any place."""
+    return pattern.kind in ("fan_in", "unstructured") and getattr(arch, "gathers", None) is not None
 
 
 def describe(able: Sparsity) -> str:

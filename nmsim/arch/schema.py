@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
+from nmsim.arch.fields import Dtype, Rate, Rates, Ratio, Tile
+from nmsim.arch.gathering import Gathers
+from nmsim.arch.gpu import Cache, Kernels, PowerLimit, StreamingMultiprocessors
 from nmsim.arch.provenance import Provenance
-from nmsim.errors import PatternError, unknown
+from nmsim.errors import PatternError
 from nmsim.sparsity.pattern import MAX_GROUP, Pattern
 from nmsim.specfile import Bandwidth, BytesPerCycle, Count, Frequency, Node, Path, Power, Size, Spec, Time
-from nmsim.workloads.optable import DTYPES
 
 Dataflow = Literal["os", "ws", "is"]
-Ratio = Annotated[float, Field(gt=0, le=1)]
-Rate = Annotated[float, Field(gt=0)]
-Dtype = Annotated[str, AfterValidator(lambda name: _known_dtype(name))]
-Rates = Annotated[dict[Dtype, Rate], Field(min_length=1)]
-Tile = Annotated[list[Count], Field(min_length=2, max_length=2)]
 
 
 class Sparsity(Spec):
@@ -31,6 +28,10 @@ class Sparsity(Spec):
         default=["A", "B"], description="operands of the product that may be sparse"
     )
     dtypes: list[Dtype] | None = Field(default=None, description="data types with a sparse mode; default all")
+    blocks: bool = Field(
+        default=False,
+        description="V:n:m runs where n:4 does: kernels gather the 4 columns of every m that V rows share",
+    )
     weights: Literal["pregenerate", "inline"] = Field(
         default="pregenerate",
         description="operands pruned every step: packed ahead by an op of their own, or while they stream in",
@@ -59,6 +60,10 @@ class VectorUnit(Spec):
     """The unit for element-wise work; each lane does one arithmetic operation a cycle."""
 
     lanes: Count = Field(description="arithmetic operations per cycle of the whole machine")
+    search: Rate = Field(
+        default=1.0,
+        description="operations per comparison of a search in groups, with selecting and packing",
+    )
     fused: list[str] = Field(
         default=[],
         description="kinds applied to a product's output on its way out: only a second operand is still read",
@@ -77,6 +82,13 @@ class Launch(Spec):
     """Time that an operation costs before its first and after its last cycle."""
 
     floor: Time = Field(description="start-to-end time of an operation that does nothing")
+    graph: Time | None = Field(default=None, description="the same where a recorded graph of operations is replayed")
+    replayed: bool = Field(default=False, description="whether operations are started by such a graph")
+
+    @property
+    def seconds(self) -> float:
+        """The time that holds: of a graph where operations are replayed and one is known, else the floor."""
+        return self.graph if self.replayed and self.graph is not None else self.floor
 
 
 class Energy(Spec):
@@ -174,33 +186,6 @@ class SystolicArch(Arch):
         return self
 
 
-class StreamingMultiprocessors(Spec):
-    """The cores of a GPU with their tensor cores and shared memory."""
-
-    count: Count
-    macs_per_cycle: Rates = Field(description="dense multiply-accumulates per core and cycle, by data type")
-    shared_memory: Size = Field(description="shared memory per core")
-    shared_memory_bandwidth: BytesPerCycle = Field(description="per core")
-    mma_efficiency: Ratio = Field(default=1.0, description="share of the peak rate that the main loop issues")
-
-
-class Kernels(Spec):
-    """The tilings that the machine's library of kernels offers."""
-
-    tiles: Annotated[list[Tile], Field(min_length=1)] = Field(description="output tile of a thread block, [m, n]")
-    warp_tile: Tile = Field(description="output tile of a warp or warp group: operands are read once per such tile")
-    k_step: Count = Field(description="reduction elements per main-loop step; k is padded to it")
-    split_k: Annotated[list[Count], Field(min_length=1)] = [1]
-    fill_cycles: Count = Field(description="cycles of prologue and epilogue per wave")
-
-
-class Cache(Spec):
-    """A cache shared by all cores."""
-
-    size: Size
-    bandwidth: Bandwidth
-
-
 class GpuMemories(Spec):
     """The memories outside the cores."""
 
@@ -216,6 +201,18 @@ class TensorCoreArch(Arch):
     kernels: Kernels
     memories: GpuMemories
     launch: Launch
+    power: PowerLimit | None = None
+    gathers: Gathers | None = None
+
+    @model_validator(mode="after")
+    def _has_power_to_spend(self) -> TensorCoreArch:
+        """Below the cap there must be something left beyond the static power."""
+        if self.power is not None and self.power.cap <= self.energy.static:
+            raise ValueError(
+                f"power.cap: {self.power.cap:g} W does not exceed energy.static, {self.energy.static:g} W; "
+                "nothing would be left to compute with"
+            )
+        return self
 
     @model_validator(mode="after")
     def _packs_ahead(self) -> TensorCoreArch:
@@ -227,9 +224,57 @@ class TensorCoreArch(Arch):
         return self
 
 
-AnyArch = SystolicArch | TensorCoreArch
+class CpuCores(Spec):
+    """The cores of a CPU and the dense kernel of its library; an op is shared among all cores."""
 
-MODELS: dict[str, type[SystolicArch] | type[TensorCoreArch]] = {"systolic": SystolicArch, "tensor_core": TensorCoreArch}
+    count: Count
+    macs_per_cycle: Rates = Field(description="multiply-accumulates per core and cycle of the SIMD units, by data type")
+    simd: Size = Field(description="width of a vector register")
+    register_tile: Tile = Field(
+        description="sums that the dense kernel keeps in registers, [rows, vectors], the vectors along m or along n"
+    )
+    fma_efficiency: Ratio = Field(default=1.0, description="share of the peak rate that the inner loop issues")
+    packing: Rate = Field(description="cycles per element that the dense kernel copies into blocks before it begins")
+
+
+class CpuCache(Spec):
+    """A level of cache: its size for one core, or for all where they share it, and what one core reads of it."""
+
+    size: Size
+    bandwidth: BytesPerCycle = Field(description="into one core")
+
+
+class CpuMemories(Spec):
+    """The levels of memory of a CPU."""
+
+    l1: CpuCache
+    l2: CpuCache
+    l3: CpuCache | None = None
+    dram: Dram
+
+
+class CpuArch(Arch):
+    """A CPU: SIMD cores under a hierarchy of caches, with kernels that gather."""
+
+    kind: Literal["cpu"]
+    cores: CpuCores
+    memories: CpuMemories
+    launch: Launch
+    gathers: Gathers | None = None
+
+    @model_validator(mode="after")
+    def _packs_ahead(self) -> CpuArch:
+        """A kernel takes operands that are packed already."""
+        if self.sparsity.weights == "inline":
+            raise ValueError("sparsity.weights: a CPU prunes in an op of its own; allowed: pregenerate")
+        return self
+
+
+AnyArch = SystolicArch | TensorCoreArch | CpuArch
+
+MODELS: dict[str, type[SystolicArch] | type[TensorCoreArch] | type[CpuArch]] = {
+    "systolic": SystolicArch, "tensor_core": TensorCoreArch, "cpu": CpuArch,
+}  # fmt: skip
 """The model of each `kind` of machine."""
 
 ACCUMULATOR_BYTES = 4
@@ -239,9 +284,3 @@ ACCUMULATOR_BYTES = 4
 def usable(memories: SystolicMemories, size: float) -> float:
     """Bytes of a buffer that one tile may fill."""
     return size / 2 if memories.double_buffered else size
-
-
-def _known_dtype(name: Any) -> str:
-    if name not in DTYPES:
-        raise ValueError(unknown("data type", name, DTYPES))
-    return name

@@ -1,4 +1,4 @@
-"""`nmsim check`: find the mistakes in architecture, workload and training files."""
+"""`nmsim check`: find the mistakes in architecture, workload, training and recipe files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nmsim.arch.schema import AnyArch
     from nmsim.specfile import Document
 
-WORKLOAD, TRAINING = "workload", "training"
+WORKLOAD, TRAINING, RECIPE = "workload", "training", "recipe"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=word,
         metavar="FILE",
-        help="architectures, workloads and training runs in YAML (their `kind:` tells) or by name, products in CSV",
+        help="architectures, workloads, training runs, recipes in YAML (`kind:` tells) or by name, products in CSV",
     )
 
 
@@ -60,8 +60,10 @@ def _summary(file: str) -> str:
         return _workload(document)
     if kind == TRAINING:
         return _training(document)
+    if kind == RECIPE:
+        return _recipe(document)
     if not isinstance(kind, str) or kind not in MODELS:
-        raise SpecError([_wrong_kind(document, kind, [WORKLOAD, TRAINING, *MODELS])])
+        raise SpecError([_wrong_kind(document, kind, [WORKLOAD, TRAINING, RECIPE, *MODELS])])
     arch = machine(document)
     return f"{arch.kind} machine, {quantity(arch.clock, 'Hz')}, {len(arch.assumptions)} assumed numbers"
 
@@ -103,7 +105,16 @@ def _training(document: Document) -> str:
     from nmsim.train.config import TrainingFile
 
     run = validate(TrainingFile, document)
-    return f"training, {run.model.name} on {run.data.name} by {run.recipe} {run.pattern}, {run.steps} steps"
+    name = run.described.name
+    return f"training, {run.model.name} on {run.data.name} by {name} {run.pattern}, {run.steps} steps"
+
+
+def _recipe(document: Document) -> str:
+    from nmsim.sparsity.recipe import recipe_of
+
+    recipe = recipe_of(document)
+    stages = ", ".join(f"{p.operand} in {p.stage} along {p.direction}" for p in recipe.prunes)
+    return f"recipe {recipe.name}, prunes {stages or 'nothing'}"
 
 
 def _wrong_kind(document: Document, kind: object, kinds: list[str]) -> Problem:

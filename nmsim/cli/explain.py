@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
+from nmsim import library
 from nmsim.cli.parser import word
 from nmsim.errors import UnsupportedError, unknown
+
+RECIPES = "workloads/recipes"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +40,6 @@ def _meanings(name: str) -> Iterator[tuple[str, dict[str, str]]]:
     from nmsim.engines.timing import CAUSES
     from nmsim.report.summary import STAGE_MEANINGS
     from nmsim.results.metrics import METRICS
-    from nmsim.sparsity.recipe import RECIPES
 
     if metric := METRICS.get(_labels().get(name, name)):
         yield (
@@ -52,8 +54,18 @@ def _meanings(name: str) -> Iterator[tuple[str, dict[str, str]]]:
         yield "component of energy", {"is": COMPONENTS[name], "unit": "J", "formula": formula}
     if name in STAGE_MEANINGS:
         yield "stage of a training step", {"is": STAGE_MEANINGS[name]}
-    if recipe := RECIPES.get(name):
-        yield "recipe", {"is": recipe.title} | ({"source": recipe.source} if recipe.source else {})
+    if name in library.names(RECIPES):
+        yield "recipe", _recipe(name)
+
+
+def _recipe(name: str) -> dict[str, str]:
+    """What there is to say of a recipe of the library."""
+    from nmsim.sparsity.recipe import get_recipe
+
+    recipe = get_recipe(name)
+    facts = {"is": recipe.title, "paper": recipe.paper, "source": recipe.source, "note": recipe.note}
+    facts["file"] = f"workloads/recipes/{name}.yaml"
+    return {what: text for what, text in facts.items() if text}
 
 
 def _labels() -> dict[str, str]:
@@ -68,6 +80,6 @@ def _names() -> list[str]:
     from nmsim.engines.timing import CAUSES
     from nmsim.report.summary import STAGE_MEANINGS
     from nmsim.results.metrics import METRICS
-    from nmsim.sparsity.recipe import RECIPES
 
-    return list(dict.fromkeys([*METRICS, *_labels(), *STAGE_MEANINGS, *CAUSES, *COMPONENTS, *RECIPES]))
+    recipes = library.names(RECIPES)
+    return list(dict.fromkeys([*METRICS, *_labels(), *STAGE_MEANINGS, *CAUSES, *COMPONENTS, *recipes]))

@@ -72,7 +72,7 @@ _SUFFIXES = {"_hz": "Hz", "_mac_per_s": "MAC/s", "_macs": "MAC", "_count": ""}
 
 def _arches() -> list[Row]:
     from nmsim import library
-    from nmsim.arch.capability import describe
+    from nmsim.arch.capability import modes
     from nmsim.arch.load import load_arch
     from nmsim.report.machines import peak
 
@@ -82,7 +82,7 @@ def _arches() -> list[Row]:
         dtype, rate = peak(arch)
         rows.append({
             "name": name, "clock_hz": arch.clock, "peak_mac_per_s": rate, "dtype": dtype,
-            "sparse": describe(arch.sparsity), "title": arch.title,
+            "sparse": modes(arch), "title": arch.title,
         })  # fmt: skip
     return rows
 
@@ -101,9 +101,17 @@ def _workloads() -> list[Row]:
 
 
 def _recipes() -> list[Row]:
-    from nmsim.sparsity.recipe import RECIPES
+    """Each recipe with the products that become sparse, and the bound on the speed-up of a step at 2:4 and 1:8."""
+    from nmsim.sparsity.recipe import all_recipes
 
-    return [{"name": r.name, "title": r.title, "source": r.source} for r in RECIPES.values()]
+    rows: list[Row] = []
+    for r in all_recipes():
+        sparse = [stage for stage, share in r.stage_shares(0.5).items() if share < 1]
+        rows.append({
+            "name": r.name, "sparse": "+".join(sparse) or "-", "bound_2:4": f"{r.speedup_bound(0.5):.2f}",
+            "bound_1:8": f"{r.speedup_bound(0.125):.2f}", "vectors": r.vectors or "-", "paper": r.paper or "-",
+        })  # fmt: skip
+    return rows
 
 
 def _metrics() -> list[Row]:
@@ -150,7 +158,7 @@ def _training() -> list[Row]:
     rows: list[Row] = []
     for name in library.names("workloads/training"):
         run = validate(TrainingFile, read(library.find("workloads/training", name)))
-        recipe = run.recipe if run.pattern == "dense" else f"{run.recipe} {run.pattern}"
+        recipe = run.described.name if run.pattern == "dense" else f"{run.described.name} {run.pattern}"
         rows.append(
             {"name": name, "model": run.model.name, "data": run.data.name, "recipe": recipe, "steps": run.steps}
         )

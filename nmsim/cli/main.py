@@ -28,6 +28,8 @@ VERBS = {
     "list": ("nmsim.cli.listing", "what there is: machines, workloads, recipes, metrics and more"),
     "explain": ("nmsim.cli.explain", "what a name in a result or a list means"),
     "trace": ("nmsim.cli.trace", "what a recorded training run did, and whether its record holds"),
+    "validate": ("nmsim.cli.validate", "how far predictions are from measured times"),
+    "why": ("nmsim.cli.why", "where the gain of a sparse product goes, and from which sizes on it pays"),
 }
 """Module and one line of help of each verb; the module has `add_arguments(parser)` and `execute(args) -> int`."""
 

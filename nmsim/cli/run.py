@@ -78,6 +78,13 @@ def _add_work(parser: argparse.ArgumentParser) -> None:
         metavar="T",
         help="data type (fp16; of a trace: its own); of products in CSV: where no column `dtype` gives one",
     )
+    work.add_argument(
+        "--weight-dtype", type=word, metavar="T", help="of an inference: data type of the weights, int8, int4 or fp8"
+    )
+    work.add_argument(
+        "--weight-group", type=whole, metavar="G",
+        help="with --weight-dtype: weights along k that share a scale (without: those of an output channel)",
+    )  # fmt: skip
     work.add_argument("--optimizer", type=word, metavar="NAME", help="update rule of a training recipe (sgd_momentum)")
     work.add_argument("--steps", type=whole, metavar="S", help="steps of the run (1)")
     work.add_argument(
@@ -109,6 +116,13 @@ def execute(args: argparse.Namespace) -> int:
 
 def _workload(args: argparse.Namespace) -> Workload:
     """The workload that the arguments ask for."""
+    from nmsim.workloads.quantized import with_weights
+
+    return with_weights(_in_one_dtype(args), args.weight_dtype, args.weight_group)
+
+
+def _in_one_dtype(args: argparse.Namespace) -> Workload:
+    """The workload before its weights are quantised."""
     from nmsim.sparsity.recipe import get_recipe
     from nmsim.workloads.load import CSV, load_workload
 
@@ -133,7 +147,7 @@ def _workload(args: argparse.Namespace) -> Workload:
     options = {name: value for name, value in chosen.items() if value is not None}
     if not (args.recipe or args.pattern or options):
         return model
-    return model.training(recipe.name, args.pattern or "dense", dtype=dtype, **options)
+    return model.training(recipe, args.pattern or "dense", dtype=dtype, **options)
 
 
 def _refuse_for_table(args: argparse.Namespace, what: str, cure: str) -> None:

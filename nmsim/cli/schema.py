@@ -47,4 +47,10 @@ def _training() -> dict[str, Any]:
     return {**TrainingFile.model_json_schema(by_alias=True), "title": "nmsim training run"}
 
 
-KINDS = {"arch": _arch, "workload": _workload, "training": _training}
+def _recipe() -> dict[str, Any]:
+    from nmsim.sparsity.recipe import Recipe
+
+    return {**Recipe.model_json_schema(by_alias=True), "title": "nmsim recipe"}
+
+
+KINDS = {"arch": _arch, "workload": _workload, "training": _training, "recipe": _recipe}

@@ -69,6 +69,8 @@ def trace_text(data: Mapping[str, Any]) -> str:
         ("digest", data["digest"]),
     ]
     texts = [f"Run\n{table([(key, value) for key, value in dict(facts).items()])}"]
+    if left := data["info"].get("left_dense"):
+        texts.append(f"Left dense\n{table([(layer, why) for layer, why in left.items()])}")
     for title, part, align, limit in (
         ("Phases", "phases", "lrrr", SHOWN), ("Executed", "stages", "lrrrr", None),
         ("Evaluations", "evaluations", "rrrrr", SHOWN), ("Densities", "densities", "lllllrrrr", None),

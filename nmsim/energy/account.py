@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nmsim.arch.schema import AnyArch, SystolicArch
+from nmsim.arch.schema import AnyArch, SystolicArch, TensorCoreArch
 from nmsim.energy.table import ActionTable, action_table
 from nmsim.workloads.optable import DTYPES
 
 COMPONENTS = {
     "mac": "multiply-accumulates carried out, unskipped zeros included, padding not",
+    "cores": "cycles of a GPU's cores at work besides the multiplications, where its file has the energy of one",
     "buffers": "on-chip memory between DRAM and the units, indices included",
     "dram": "off-chip memory",
     "vector": "element-wise arithmetic and weight updates",
@@ -23,7 +24,8 @@ COMPONENTS = {
 @dataclass(frozen=True)
 class Actions:
     """What the ops did, arrays [ops]: multiply-accumulates and the code of their data type, bytes through the buffer
-    of each operand (`a`, `b`, `c`, `metadata`), DRAM bytes, element-wise operations, comparisons, seconds."""
+    of each operand (`a`, `b`, `c`, `metadata`), DRAM bytes, element-wise operations, comparisons, seconds, cycles with
+    cores of a GPU at work (summed over the cores), and the voltage relative to that of the energies per action."""
 
     macs: np.ndarray
     dtype: np.ndarray
@@ -32,6 +34,8 @@ class Actions:
     lane_ops: np.ndarray
     compares: np.ndarray
     seconds: np.ndarray
+    busy: np.ndarray
+    voltage: np.ndarray
 
 
 def table_of(arch: AnyArch) -> ActionTable:
@@ -46,10 +50,14 @@ def energy(arch: AnyArch, actions: Actions) -> dict[str, np.ndarray]:
     per_mac = np.zeros(len(DTYPES))
     for code, name in used.items():
         per_mac[code] = table.mac_j(name)
+    per_cycle = arch.power.core_cycle if isinstance(arch, TensorCoreArch) and arch.power is not None else 0.0
+    square = actions.voltage**2
+    buffers = sum(actions.buffer_bytes[x] * j for x, j in _per_buffer_byte(arch, table).items())
     return {
-        "mac": actions.macs * per_mac[actions.dtype],
-        "buffers": np.asarray(sum(actions.buffer_bytes[x] * j for x, j in _per_buffer_byte(arch, table).items())),
-        "dram": actions.dram_bytes * table.dram_byte,
+        "mac": actions.macs * per_mac[actions.dtype] * square,
+        "cores": actions.busy * per_cycle * square,
+        "buffers": np.asarray(buffers * square),
+        "dram": actions.dram_bytes * table.dram_byte * square,
         "vector": actions.lane_ops * table.vector_op,
         "reduction": actions.compares * table.compare,
         "static": actions.seconds * arch.energy.static,

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from nmsim.arch.arithmetic import product_dtypes, widened
 from nmsim.arch.capability import Skips, skips
-from nmsim.arch.schema import AnyArch, SystolicArch
+from nmsim.arch.schema import AnyArch, CpuArch, SystolicArch
 from nmsim.energy.account import Actions, assumptions, energy
-from nmsim.engines import systolic, tensorcore, vector
-from nmsim.engines.products import Products, gather, products_dtype
+from nmsim.engines import cpu, gathers, systolic, tensorcore, vector
+from nmsim.engines.products import Products, gather
 from nmsim.engines.timing import CAUSES, Timing
 from nmsim.errors import UnsupportedError
 from nmsim.results.result import Result
@@ -20,6 +21,7 @@ STREAMS = ("a", "b", "c", "metadata")
 CHUNK = 1 << 14
 """Ops evaluated at a time: their arrays stay in cache, and memory does not grow with the workload."""
 
+NO_GATHER = "multiplying the zeros is faster than gathering what goes with the weights that are kept"
 RAN_DENSE = "skipping would not be faster: short or uneven tiles, or the zeros are in the streamed operand"
 
 
@@ -35,20 +37,21 @@ def simulate(arch: AnyArch, work: Workload, strict: bool = False) -> Result:
     columns = Columns(len(work))
     for rows in _chunks(np.flatnonzero(work.gemms)):
         part = work.select(rows)
-        timing = _products(arch, gather(arch, part, skip.take(rows), online[rows]))
+        timing = _products(arch, gather(arch, part, skip.take(rows), online[rows]), gathers.entries(arch, part))
         columns.store(rows, _values(arch, part, timing))
     for rows in _chunks(np.flatnonzero(~work.gemms)):
         part = work.select(rows)
         columns.store(rows, _values(arch, part, vector.evaluate(arch, part)))
     reasons, codes = _reasons(work, skip, columns.flag("plan.ran_dense"))
-    used = {DTYPES[code] for code in np.unique(products_dtype(work)[work.gemms])}
-    return Result(arch, work, "analytic", columns.values, reasons, codes, assumptions(arch, used))
+    used = {DTYPES[code] for code in np.unique(product_dtypes(arch, work)[work.gemms])}
+    return Result(arch, work, "analytic", columns.values, reasons, codes, widened(arch, work) + assumptions(arch, used))
 
 
-def _products(arch: AnyArch, products: Products) -> Timing:
+def _products(arch: AnyArch, products: Products, entries: gathers.Entries) -> Timing:
     if isinstance(arch, SystolicArch):
         return systolic.evaluate(arch, products)
-    return tensorcore.evaluate(arch, products)
+    dense = cpu.evaluate(arch, products) if isinstance(arch, CpuArch) else tensorcore.evaluate(arch, products)
+    return gathers.fastest(arch, products, entries, dense)
 
 
 class Columns:
@@ -86,9 +89,10 @@ def _values(arch: AnyArch, work: Workload, timing: Timing) -> dict[str, np.ndarr
         arch,
         Actions(
             macs=zero + timing.executed,
-            dtype=products_dtype(work), buffer_bytes=port,
+            dtype=product_dtypes(arch, work), buffer_bytes=port,
             dram_bytes=sum(dram.values(), start=zero), lane_ops=zero + timing.lane_ops,
             compares=zero + timing.compares, seconds=cycles / arch.clock,
+            busy=zero + timing.busy, voltage=zero + timing.voltage,
         ),
     )  # fmt: skip
     return {
@@ -110,8 +114,9 @@ def _reasons(work: Workload, skip: Skips, ran_dense: np.ndarray) -> tuple[tuple[
     """Why each op runs dense: what the machine lacks, that it would not help, or what the plan left dense."""
     reasons = list(skip.reasons)
     codes = skip.reason.astype(np.int32)
-    codes[ran_dense] = len(reasons)
-    reasons.append(RAN_DENSE)
+    for rows, text in ((ran_dense & (skip.side > 0), RAN_DENSE), (ran_dense & (skip.side == 0), NO_GATHER)):
+        codes[rows] = len(reasons)
+        reasons.append(text)
     planned = (codes == 0) & (skip.side == 0) & work.gemms
     codes[planned] = work["note"][planned] + len(reasons)
     reasons.extend(work.notes)

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from nmsim.arch.arithmetic import product_dtypes, rates
 from nmsim.arch.capability import SIDES, Skips
 from nmsim.arch.schema import AnyArch, Sparsity, SystolicArch, usable
 from nmsim.errors import UnsupportedError
 from nmsim.sparsity.pattern import DENSE, Pattern
-from nmsim.workloads.optable import AXES, DTYPE_BITS, DTYPES, FORMATS, Workload
+from nmsim.workloads.optable import AXES, DTYPE_BITS, DTYPES, FORMATS, QUANTIZED, ROLES, SCALE_BITS, Workload
 
 BITS = np.array([DTYPE_BITS[name] for name in DTYPES], dtype=float)
 
@@ -20,10 +21,11 @@ BITS = np.array([DTYPE_BITS[name] for name in DTYPES], dtype=float)
 class Operand:
     """An operand in memory and at the ports, arrays [ops].
 
-    `elements` distinct elements over all products of the op, `width` bytes of a value, `share` of the values that
-    are streamed, `metadata` index bytes per dense element that are streamed; `stored_share` and `stored_metadata`
-    the same of its form in DRAM, which is dense where it is packed on its way in; `room` bytes of its buffer that one
-    tile may fill.
+    `elements` distinct elements over all products of the op, `width` bytes of a value as it is stored, `share` of
+    the values that are streamed, `metadata` bytes of indices and scales per dense element that are streamed;
+    `stored_share` and `stored_metadata` the same of its form in DRAM, which is dense where it is packed on its way
+    in; `scales` the bytes of scales in both; `widening` operations on a value on its way to units that multiply a
+    wider type; `room` bytes of its buffer that one tile may fill.
     """
 
     elements: np.ndarray
@@ -32,6 +34,8 @@ class Operand:
     metadata: np.ndarray
     stored_share: np.ndarray
     stored_metadata: np.ndarray
+    scales: np.ndarray
+    widening: np.ndarray
     room: np.ndarray
 
     @property
@@ -41,7 +45,7 @@ class Operand:
 
     @property
     def dram_metadata(self) -> np.ndarray:
-        """Bytes of the indices in DRAM, read once."""
+        """Bytes of the indices and scales in DRAM, read once."""
         return whole(self.elements * self.stored_metadata)
 
 
@@ -51,7 +55,8 @@ class Products:
 
     `side` tells the sparse operand (index of SIDES), `pattern_n`:`pattern_m` the pattern it runs as (1:1 dense),
     `kept` the reduction elements that are left of k, `rate` the multiply-accumulates per unit and cycle, `useful`
-    and `executed` multiply-accumulates of the op, `inline` whether the sparse operand is pruned while it streams in.
+    and `executed` multiply-accumulates of the op, `inline` whether the sparse operand is pruned while it streams in,
+    `dtype` the code of the type that is multiplied, `block` the rows that share columns of a V:n:m operand (else 0).
     """
 
     m: np.ndarray
@@ -66,9 +71,16 @@ class Products:
     useful: np.ndarray
     executed: np.ndarray
     inline: np.ndarray
+    dtype: np.ndarray
+    block: np.ndarray
     a: Operand
     b: Operand
     c_bytes: np.ndarray
+
+    @property
+    def widens(self) -> bool:
+        """Whether any operand is stored in a narrower type than is multiplied."""
+        return bool(self.a.widening.any() or self.b.widening.any())
 
 
 def gather(arch: AnyArch, work: Workload, skip: Skips, pruned_online: np.ndarray) -> Products:
@@ -84,11 +96,12 @@ def gather(arch: AnyArch, work: Workload, skip: Skips, pruned_online: np.ndarray
     if isinstance(arch, SystolicArch) and not arch.array.skips_inserted_zeros:
         m = work["m_inserted"].astype(float)
     inline = pruned_online & (skip.side > 0) & (arch.sparsity.weights == "inline")
-    a, b = (_operand(arch, work, letter, skip, inline) for letter in "ab")
+    dtype = product_dtypes(arch, work)
+    a, b = (_operand(arch, work, letter, skip, inline, dtype) for letter in "ab")
     return Products(
         m=m, n=n, k=k, count=count, side=skip.side, pattern_n=skip.n.astype(float), pattern_m=skip.m.astype(float),
-        kept=kept, rate=_rates(arch, work), useful=useful, executed=m * n * kept * count, inline=inline, a=a, b=b,
-        c_bytes=work["c_elements"] * BITS[work["c_dtype"]] / 8,
+        kept=kept, rate=_rates(arch, work, dtype), useful=useful, executed=m * n * kept * count, inline=inline,
+        dtype=dtype, block=_blocks(work, skip), a=a, b=b, c_bytes=work["c_elements"] * BITS[work["c_dtype"]] / 8,
     )  # fmt: skip
 
 
@@ -119,6 +132,13 @@ def _density_along(pattern: Pattern, length: np.ndarray) -> np.ndarray:
     return kept_of(length, np.asarray(pattern.n), np.asarray(pattern.m)) / length
 
 
+def _blocks(work: Workload, skip: Skips) -> np.ndarray:
+    """Rows that share the columns of an operand that runs as V:n:m [ops], 0 where none does."""
+    v, m = (np.array([getattr(p, x) if p.kind == "vnm" else 0 for p in work.patterns]) for x in ("v", "m"))
+    pattern = np.where(skip.side == SIDES.index("A"), work["a_pattern"], work["b_pattern"])
+    return np.where((skip.side > 0) & (skip.m == m[pattern]), v[pattern], 0).astype(float)
+
+
 def _within_axis(skip: Skips, k: np.ndarray, able: Sparsity) -> Skips:
     """A group longer than the axis is the axis: n:m runs as n:min(m, k), and dense where that keeps everything."""
     if able.patterns == "any":
@@ -126,7 +146,7 @@ def _within_axis(skip: Skips, k: np.ndarray, able: Sparsity) -> Skips:
     return skip.dense_where(kept_of(k, skip.n, skip.m) >= k)
 
 
-def _operand(arch: AnyArch, work: Workload, letter: str, skip: Skips, inline: np.ndarray) -> Operand:
+def _operand(arch: AnyArch, work: Workload, letter: str, skip: Skips, inline: np.ndarray, dtype: np.ndarray) -> Operand:
     sparse = skip.side == SIDES.index(letter.upper())
     k, layout = work["k"].astype(float), work[f"{letter}_format"]
     share = np.where(sparse, kept_of(k, skip.n, skip.m) / k, 1.0)
@@ -134,15 +154,31 @@ def _operand(arch: AnyArch, work: Workload, letter: str, skip: Skips, inline: np
     packed = sparse & ~inline & (layout != FORMATS.index("dense"))
     rows = work[f"{letter}_elements"] / k
     stored = _metadata_bits(skip, k, layout, rows / work["count"]) / k / 8
+    per_row = _scales_per_row(work, letter, k)
+    scales = per_row * SCALE_BITS / 8 / k
     return Operand(
         elements=work[f"{letter}_elements"].astype(float),
         width=BITS[work[f"{letter}_dtype"]] / 8,
         share=share,
-        metadata=index,
+        metadata=index + scales,
         stored_share=np.where(packed, share, 1.0),
-        stored_metadata=np.where(packed, stored, 0.0),
+        stored_metadata=np.where(packed, stored, 0.0) + scales,
+        scales=scales,
+        widening=np.where(work[f"{letter}_dtype"] == dtype, 0.0, np.where(per_row > 1, 2.0, 1.0)),
         room=np.full(len(work), _room(arch, letter)),
     )
+
+
+def _scales_per_row(work: Workload, letter: str, k: np.ndarray) -> np.ndarray:
+    """Scales stored for each row of k elements of a quantised weight [ops].
+
+    The one scale of an output channel multiplies its sums; scales of groups multiply each value as it is widened.
+    """
+    if work.weight_group is None:
+        return np.zeros(len(work))
+    quantized = np.isin(work[f"{letter}_dtype"], [DTYPES.index(name) for name in QUANTIZED])
+    weights = quantized & (work[f"{letter}_role"] == ROLES.index("weight"))
+    return np.where(weights, np.ceil(k / work.weight_group) if work.weight_group else 1.0, 0.0)
 
 
 def _room(arch: AnyArch, letter: str) -> float:
@@ -178,22 +214,16 @@ def whole(x: np.ndarray) -> np.ndarray:
     return np.ceil(np.round(x, 3))
 
 
-def products_dtype(work: Workload) -> np.ndarray:
-    """Code of the data type in which each op multiplies [ops]: the wider of its two operands'."""
-    return np.where(BITS[work["a_dtype"]] >= BITS[work["b_dtype"]], work["a_dtype"], work["b_dtype"])
-
-
-def _rates(arch: AnyArch, work: Workload) -> np.ndarray:
-    """Multiply-accumulates per unit and cycle [ops], by the wider of the two operands' data types."""
-    table = arch.array.macs_per_cycle if isinstance(arch, SystolicArch) else arch.cores.macs_per_cycle
-    widest = products_dtype(work)
-    rates = np.array([table.get(name, np.nan) for name in DTYPES])[widest]
-    if len(bad := np.flatnonzero(np.isnan(rates))):
+def _rates(arch: AnyArch, work: Workload, dtype: np.ndarray) -> np.ndarray:
+    """Multiply-accumulates per unit and cycle [ops] in these data types."""
+    table = rates(arch)
+    found = np.array([table.get(name, np.nan) for name in DTYPES])[dtype]
+    if len(bad := np.flatnonzero(np.isnan(found))):
         layer = work.layers[work["layer"][bad[0]]]
         raise UnsupportedError(
-            f"{arch.name} cannot multiply {DTYPES[widest[bad[0]]]} (layer {layer}); it has {', '.join(table)}"
+            f"{arch.name} cannot multiply {DTYPES[dtype[bad[0]]]} (layer {layer}); it has {', '.join(table)}"
         )
-    return rates
+    return found
 
 
 def transposed(p: Products) -> Products:
@@ -208,16 +238,17 @@ def dense_where(p: Products, rows: np.ndarray) -> Products:
         replace(
             x,
             share=np.where(rows, 1.0, x.share),
-            metadata=np.where(rows, 0.0, x.metadata),
+            metadata=np.where(rows, x.scales, x.metadata),
             stored_share=np.where(rows, 1.0, x.stored_share),
-            stored_metadata=np.where(rows, 0.0, x.stored_metadata),
+            stored_metadata=np.where(rows, x.scales, x.stored_metadata),
         )
         for x in (p.a, p.b)
     )
     return replace(
         p, a=a, b=b, side=np.where(rows, 0, p.side).astype(p.side.dtype), inline=p.inline & ~rows,
         pattern_n=np.where(rows, 1.0, p.pattern_n), pattern_m=np.where(rows, 1.0, p.pattern_m),
-        kept=np.where(rows, p.k, p.kept), executed=np.where(rows, p.m * p.n * p.k * p.count, p.executed),
+        block=np.where(rows, 0.0, p.block), kept=np.where(rows, p.k, p.kept),
+        executed=np.where(rows, p.m * p.n * p.k * p.count, p.executed),
     )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from nmsim.arch.load import load_arch
-from nmsim.arch.schema import AnyArch, SystolicArch, TensorCoreArch
+from nmsim.arch.schema import AnyArch, CpuArch, SystolicArch, TensorCoreArch
 from nmsim.engines import analytic
 from nmsim.errors import UnsupportedError, unknown
 from nmsim.results.result import Result
@@ -26,7 +26,7 @@ def simulate(
     if engine not in ENGINES:
         raise UnsupportedError(unknown("engine", engine, ENGINES))
     machine = load_arch(arch) if isinstance(arch, (str, os.PathLike)) else arch
-    if not isinstance(machine, SystolicArch | TensorCoreArch):
+    if not isinstance(machine, SystolicArch | TensorCoreArch | CpuArch):
         raise UnsupportedError(f"the first argument is a machine (load_arch) or its name, not a {_kind(machine)}")
     if not isinstance(workload, Workload):
         raise UnsupportedError(

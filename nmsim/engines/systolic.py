@@ -127,12 +127,15 @@ def _account(arch: SystolicArch, p: Products, plan: Plan, name: str) -> Timing:
     else:
         fall.plus("dram", values)
         fall.plus("metadata", indices)
-    fall.plus("launch", np.full(len(p.m), arch.launch.floor * arch.clock if arch.launch else 0.0))
+    fall.plus("launch", np.full(len(p.m), arch.launch.seconds * arch.clock if arch.launch else 0.0))
     port = _port(p, passes)
     if name == "is":
         dram, port = ({**t, "a": t["b"], "b": t["a"]} for t in (dram, port))
     peak = _peak(arch, p)
-    return Timing(fall.causes, dram, port, executed=p.executed, useful=p.useful, padded=passes.padded, peak=peak)
+    return Timing(
+        fall.causes, dram, port, executed=p.executed, useful=p.useful, padded=passes.padded, peak=peak,
+        lane_ops=_widening(p, passes),
+    )  # fmt: skip
 
 
 def _on_chip(arch: SystolicArch, p: Products, passes: Passes) -> Waterfall:
@@ -143,6 +146,8 @@ def _on_chip(arch: SystolicArch, p: Products, passes: Passes) -> Waterfall:
     fall.plus("issue", passes.stall)
     fall.plus("fill_drain", passes.loading)
     fall.resource("reduction", passes.reduction)
+    if p.widens:
+        fall.resource("operand_feed", _widening(p, passes) / arch.vector.lanes)
     if arch.array.operand_port is not None:
         port, width = _port(p, passes), arch.array.operand_port * passes.arrays
         fall.resource("operand_feed", (port["a"] + port["b"]) / width, port["metadata"] / width)
@@ -154,6 +159,13 @@ def _with_dram(arch: SystolicArch, on_chip: np.ndarray, traffic: np.ndarray) -> 
     """Cycles with DRAM, which works beside the array only where buffers are doubled."""
     transfer = traffic / _dram_bytes_per_cycle(arch)
     return np.maximum(on_chip, transfer) if arch.memories.double_buffered else on_chip + transfer
+
+
+def _widening(p: Products, passes: Passes) -> np.ndarray:
+    """Operations of the vector lanes on values that pass to the arrays in a narrower type than is multiplied [ops]."""
+    a = p.m * p.k * passes.a_times * p.a.share * p.a.widening
+    b = p.n * p.k * passes.b_times * p.b.share * p.b.widening
+    return (a + b) * p.count
 
 
 def _port(p: Products, passes: Passes) -> dict[str, np.ndarray]:
@@ -191,7 +203,7 @@ def _dram_bytes_per_cycle(arch: SystolicArch) -> float:
 def _scatter(parts: list[tuple[np.ndarray, Timing]], size: int, plan: Plan) -> Timing:
     """One Timing [size] from those of disjoint rows."""
     groups: dict[str, Any] = {"causes": {}, "dram": {}, "port": {}}
-    figures: dict[str, Any] = {name: np.zeros(size) for name in ("executed", "useful", "padded", "peak")}
+    figures: dict[str, Any] = {name: np.zeros(size) for name in ("executed", "useful", "padded", "peak", "lane_ops")}
     for rows, timing in parts:
         for group, columns in groups.items():
             for name, values in getattr(timing, group).items():

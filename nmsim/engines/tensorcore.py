@@ -4,139 +4,199 @@ A product is cut into output tiles, each reduced in one or `split` parts; the pa
 
     waves = ceil(ceil(m/TM) ceil(n/TN) count split / cores)
 
-A part takes the longer of its multiply-accumulates at the core's rate (N/M of them when n:m is skipped) and of
-reading its operands from shared memory: once per warp tile, the dense operand of an n:m product M/N times faster.
-Each wave pays a prologue and an epilogue. L2 serves every part its operands; DRAM serves what L2 cannot keep.
+(with stream-K the tiles are shared evenly, whatever their number, none among more than two cores). A part takes its
+multiply-accumulates at the core's rate (N/M of them when n:m is skipped) or reading its operands from shared memory,
+whichever is longer, and of the shorter the share that its kernel does not hide: operands are read once per warp tile,
+the dense operand of an n:m product M/N times faster. Instructions take the sparse operand as their first: with n:m in
+B they compute the transposed product, so that tiles, their order and warp tiles are turned over. An operand that is
+stored in a narrower type than is multiplied moves as it is stored; the vector lanes widen it as a warp tile reads it,
+beside the products. Each wave pays a prologue and an epilogue, and the results are written to DRAM before the next
+begins, unless the registers hold the sums of several thread blocks, of which one computes while another fills or
+drains. L2 serves every part its operands;
+DRAM serves what L2 cannot keep. A board at its power cap lowers its clock (nmsim.engines.power).
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from nmsim.arch.schema import TensorCoreArch
-from nmsim.engines.products import Products
+from nmsim.arch.gpu import Kernels
+from nmsim.arch.schema import ACCUMULATOR_BYTES, TensorCoreArch
+from nmsim.engines.gpu_traffic import Kernel, dram_bytes, l2_bytes, partial_bytes, shared_memory_bytes, widening
+from nmsim.engines.power import dynamic_energy, throttled, voltage
+from nmsim.engines.products import Products, dense_where
 from nmsim.engines.tiling import ceil_div
 from nmsim.engines.timing import Timing, Waterfall, total
-
-PARTIAL_BYTES = 4
-"""Partial sums of a split reduction are exchanged in 32 bits."""
+from nmsim.workloads.optable import DTYPES
 
 
 @dataclass(frozen=True)
-class Kernel:
-    """A tiling: output tile of a thread block, and into how many parts its reduction is split; numbers or [ops]."""
+class Run:
+    """An op under a kernel: its waterfall without launch, its bytes per stream, its padded dense products, the cycles
+    with cores at work, summed over the cores, and their voltage."""
 
-    tile_m: np.ndarray | float
-    tile_n: np.ndarray | float
-    split_k: np.ndarray | float
+    fall: Waterfall
+    dram: dict[str, np.ndarray]
+    l2: dict[str, np.ndarray]
+    padded: np.ndarray
+    busy: np.ndarray
+    voltage: np.ndarray
 
 
 def evaluate(arch: TensorCoreArch, p: Products) -> Timing:
-    """Time, traffic and chosen kernel of each product."""
-    kernel = choose(arch, p)
-    fall, dram, port, padded = _run(arch, p, kernel)
-    fall.plus("launch", np.full(len(p.m), arch.launch.floor * arch.clock))
-    plan = {name: np.asarray(value) for name, value in vars(kernel).items()}
-    peak = arch.cores.count * p.rate
-    return Timing(fall.causes, dram, port, plan, executed=p.executed, useful=p.useful, padded=padded, peak=peak)
+    """Time, traffic and chosen kernel of each product; dense where that is faster than skipping."""
+    kernel, cycles = choose(arch, p)
+    idle = np.zeros(len(p.m), dtype=bool)
+    if (p.side > 0).any():
+        dense = dense_where(p, p.side > 0)
+        other, dense_cycles = choose(arch, dense)
+        idle = (p.side > 0) & (dense_cycles < cycles)
+        p = dense_where(p, idle)
+        pairs = zip(vars(other).values(), vars(kernel).values(), strict=True)
+        kernel = Kernel(*(np.where(idle, x, y) for x, y in pairs))
+    run = execute(arch, p, kernel)
+    run.fall.plus("launch", np.full(len(p.m), arch.launch.seconds * arch.clock))
+    plan = {name: np.asarray(value) for name, value in vars(kernel).items()} | {"ran_dense": idle}
+    return Timing(
+        run.fall.causes, run.dram, run.l2, plan,
+        executed=p.executed, useful=p.useful, padded=run.padded, peak=arch.cores.count * p.rate,
+        lane_ops=widening(arch, p, kernel), busy=run.busy, voltage=run.voltage,
+    )  # fmt: skip
 
 
-def choose(arch: TensorCoreArch, p: Products) -> Kernel:
-    """The fastest kernel of each op, the first in the architecture file where times are equal."""
+def choose(arch: TensorCoreArch, p: Products) -> tuple[Kernel, np.ndarray]:
+    """The fastest kernel of each op, the first in the architecture file where times are equal, and its cycles."""
     best = np.full(len(p.m), np.inf)
-    chosen = np.ones((3, len(p.m)))
-    for candidate in _kernels(arch):
-        cycles = _run(arch, p, candidate)[0].cycles
+    chosen = np.ones((4, len(p.m)))
+    for candidate, offered in _kernels(arch.kernels, p):
+        cycles = np.where(offered, execute(arch, p, candidate).fall.cycles, np.inf)
         better = cycles < best
         best = np.where(better, cycles, best)
-        for row, value in enumerate((candidate.tile_m, candidate.tile_n, candidate.split_k)):
+        for row, value in enumerate(vars(candidate).values()):
             np.copyto(chosen[row], value, where=better)
-    return Kernel(*chosen)
+    return Kernel(*chosen), best
 
 
-def _kernels(arch: TensorCoreArch) -> Iterator[Kernel]:
-    for (tile_m, tile_n), split in itertools.product(arch.kernels.tiles, sorted(arch.kernels.split_k)):
-        yield Kernel(float(tile_m), float(tile_n), float(split))
+def _kernels(kernels: Kernels, p: Products) -> Iterator[tuple[Kernel, np.ndarray]]:
+    """The candidates, and the ops for which the library offers each (boolean [ops])."""
+    sparse = p.side > 0
+    dense_splits, sparse_splits = kernels.split_k, kernels.sparse.split_k or kernels.split_k
+    modes = {
+        (float(split), 0.0): np.where(sparse, split in sparse_splits, split in dense_splits)
+        for split in sorted({*dense_splits, *sparse_splits})
+    }
+    if kernels.stream_k:
+        modes[1.0, 1.0] = np.ones(len(p.m), dtype=bool)
+    for (tile_m, tile_n), tiled in _tiles(kernels, p).items():
+        for (split, stream), split_so in modes.items():
+            if (offered := tiled & split_so).any():
+                yield Kernel(float(tile_m), float(tile_n), split, stream), offered
 
 
-def _run(
-    arch: TensorCoreArch, p: Products, kernel: Kernel
-) -> tuple[Waterfall, dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
-    """The waterfall without launch, DRAM and L2 bytes per stream, and padded dense multiply-accumulates [ops]."""
-    cores, clock = arch.cores, arch.clock
-    grid_m, grid_n = ceil_div(p.m, kernel.tile_m), ceil_div(p.n, kernel.tile_n)
-    parts = grid_m * grid_n * p.count * kernel.split_k
-    waves = ceil_div(parts, cores.count)
-    depth = ceil_div(p.k, kernel.split_k * arch.kernels.k_step) * arch.kernels.k_step
-    peak = cores.count * p.rate
-    kept = p.pattern_n / p.pattern_m
+def _tiles(kernels: Kernels, p: Products) -> dict[tuple[int, int], np.ndarray]:
+    """The tiles of the library, and the ops that may use each (boolean [ops]).
 
-    fall = Waterfall(p.useful / peak)
-    fall.at_least("unskipped", p.executed / peak)
-    issue = waves * kernel.tile_m * kernel.tile_n * depth * kept / p.rate
-    fall.at_least("granularity", issue)
-    fall.at_least("issue", issue / cores.mma_efficiency)
-    values, indices = _shared_memory_bytes(arch, p, kernel)
-    width = cores.shared_memory_bandwidth
-    fall.resource("operand_feed", waves * depth * values / width, waves * depth * indices / width)
-    l2 = _l2_bytes(p, kernel, grid_m, grid_n)
-    fall.resource("l2", total(l2) / (arch.memories.l2.bandwidth / clock))
-    fall.plus("fill_drain", waves * arch.kernels.fill_cycles)
-    dram = _dram_bytes(arch, p, grid_m, grid_n)
-    per_cycle = arch.memories.dram.bandwidth * arch.memories.dram.efficiency / clock
+    The rows of a tile share the columns of a V:n:m operand that they gather: its tiles are as high as its blocks,
+    or the next lower that there is.
+    """
+    sparse, none = p.side > 0, np.zeros(len(p.m), dtype=bool)
+    sparse_tiles = kernels.sparse.tiles or kernels.tiles
+    transposed = [(wide, high) for high, wide in sparse_tiles]
+    special = np.isin(p.dtype, [DTYPES.index(name) for name in kernels.tiles_of])
+    found: dict[tuple[int, int], np.ndarray] = {}
+    offers: list[tuple[Sequence[Sequence[int]], np.ndarray]] = [
+        (kernels.tiles, ~special & ~sparse),
+        *((tiles, (p.dtype == DTYPES.index(name)) & ~sparse) for name, tiles in kernels.tiles_of.items()),
+        (sparse_tiles, p.side == 1),
+        (transposed, p.side == 2),
+    ]
+    for tiles, rows in offers:
+        for tile_m, tile_n in tiles:
+            along = np.where(p.side == 1, tile_m, tile_n)
+            shortest = min(min(tile) for tile in tiles)
+            shared = (p.block == 0) | (along <= np.maximum(p.block, shortest))
+            found[tile_m, tile_n] = found.get((tile_m, tile_n), none) | (rows & shared)
+    return found
+
+
+def execute(arch: TensorCoreArch, p: Products, kernel: Kernel) -> Run:
+    """The products run with one kernel."""
+    kernels, memories = arch.kernels, arch.memories
+    parts = ceil_div(p.m, kernel.tile_m) * ceil_div(p.n, kernel.tile_n) * p.count * kernel.split_k
+    even = np.maximum(parts / arch.cores.count, 0.5)
+    waves = np.where(np.asarray(kernel.stream_k) > 0, even, ceil_div(parts, arch.cores.count))
+    depth = _depth(kernels, p, kernel)
+    fall = _on_cores(arch, p, kernel, waves, depth)
+
+    down, down_sparse = ((raster or kernels.raster) == "columns" for raster in (None, kernels.sparse.raster))
+    columns = np.select([p.side == 1, p.side == 2], [down_sparse, not down_sparse], down)
+    l2, dram = l2_bytes(arch, p, kernel), dram_bytes(arch, p, kernel, columns)
+    per_cycle = _dram_bandwidth(arch) / arch.clock
+    around = _fill(kernels, kernel, waves, p.c_bytes / per_cycle) + _joining(arch, p, kernel)
+    work, busy = fall.cycles, fall.cycles * parts / waves
+    energy = dynamic_energy(arch, p, busy, l2, dram)
+    slowed = throttled(arch, energy, work, around + arch.launch.seconds * arch.clock)
+    fall.at_least("power", slowed)
+    fall.resource("l2", total(l2) / (memories.l2.bandwidth / arch.clock))
+    fall.plus("fill_drain", around)
     fall.resource("dram", (dram["a"] + dram["b"] + dram["c"]) / per_cycle, dram["metadata"] / per_cycle)
-    padded = grid_m * kernel.tile_m * grid_n * kernel.tile_n * depth * kernel.split_k * p.count
-    return fall, dram, l2, padded
+    padded = parts * kernel.tile_m * kernel.tile_n * depth
+    return Run(fall, dram, l2, padded, busy, voltage(arch, work, slowed))
 
 
-def _shared_memory_bytes(arch: TensorCoreArch, p: Products, kernel: Kernel) -> tuple[np.ndarray, np.ndarray]:
-    """Bytes of values and of indices that a tile moves through shared memory per element of k [ops].
+def _on_cores(arch: TensorCoreArch, p: Products, kernel: Kernel, waves: np.ndarray, depth: np.ndarray) -> Waterfall:
+    """The waterfall of `waves` parts of `depth` reduction elements on each core: products, and feeding them."""
+    cores, kernels, sparse = arch.cores, arch.kernels, p.side > 0
+    fall = Waterfall(p.useful / (cores.count * p.rate))
+    issue = waves * kernel.tile_m * kernel.tile_n * depth * (p.pattern_n / p.pattern_m) / p.rate
+    fall.at_least("unskipped", p.executed / (cores.count * p.rate))
+    fall.at_least("granularity", issue)
+    fall.at_least("issue", issue / _either(sparse, kernels.sparse.mma_efficiency, cores.mma_efficiency))
+    moved = shared_memory_bytes(arch, p, kernel)
+    values, indices = (waves * depth * x / cores.shared_memory_bandwidth for x in moved)
+    shorter = np.minimum(values + indices, fall.cycles)
+    fall.resource("operand_feed", values, indices)
+    fall.plus("operand_feed", shorter * _either(sparse, kernels.sparse.exposed_feed, kernels.exposed_feed))
+    if p.widens:
+        fall.resource("operand_feed", widening(arch, p, kernel) / arch.vector.lanes)
+    return fall
 
-    Each operand is written once and read once per warp tile across the other dimension.
+
+def _depth(kernels: Kernels, p: Products, kernel: Kernel) -> np.ndarray:
+    """Reduction elements of a part [ops], padded to whole steps of the main loop: the same bytes for every type."""
+    step = kernels.k_step * 2 / np.maximum(p.a.width, p.b.width)
+    return ceil_div(p.k, kernel.split_k * step) * step
+
+
+def _fill(kernels: Kernels, kernel: Kernel, waves: np.ndarray, writing: np.ndarray) -> np.ndarray:
+    """Cycles of prologues and epilogues that nothing hides [ops]: one per wave, and `writing` the results.
+
+    Where the registers hold the sums of several thread blocks, only one in as many is seen, but at least one.
     """
-    warp_m, warp_n = arch.kernels.warp_tile
-    a_times = 1 + np.maximum(kernel.tile_n / warp_n, 1.0)
-    b_times = 1 + np.maximum(kernel.tile_m / warp_m, 1.0)
-    values = kernel.tile_m * a_times * p.a.width * p.a.share + kernel.tile_n * b_times * p.b.width * p.b.share
-    indices = kernel.tile_m * a_times * p.a.metadata + kernel.tile_n * b_times * p.b.metadata
-    return values, indices
+    tile = np.asarray(kernel.tile_m * kernel.tile_n) * ACCUMULATOR_BYTES
+    resident = np.maximum(np.floor(kernels.accumulators / tile), 1.0)
+    return np.maximum(waves / resident, 1.0) * kernels.fill_cycles + writing / resident
 
 
-def _l2_bytes(p: Products, kernel: Kernel, grid_m: np.ndarray, grid_n: np.ndarray) -> dict[str, np.ndarray]:
-    """Bytes between L2 and the cores per stream [ops]: each row of tiles reads A once per column of tiles."""
-    a, b = p.m * p.k * p.count * grid_n, p.n * p.k * p.count * grid_m
-    partial = np.where(np.asarray(kernel.split_k) > 1, 2.0 * kernel.split_k * PARTIAL_BYTES, 0.0)
-    return {
-        "a": a * p.a.width * p.a.share,
-        "b": b * p.b.width * p.b.share,
-        "c": p.c_bytes + p.m * p.n * p.count * partial,
-        "metadata": a * p.a.metadata + b * p.b.metadata,
-    }
+def _joining(arch: TensorCoreArch, p: Products, kernel: Kernel) -> np.ndarray:
+    """Cycles after the last part of a split reduction [ops]: partial sums are written and read, then added.
 
-
-def _dram_bytes(arch: TensorCoreArch, p: Products, grid_m: np.ndarray, grid_n: np.ndarray) -> dict[str, np.ndarray]:
-    """DRAM bytes per stream [ops].
-
-    Operands that L2 holds are read once. Otherwise the tiles running at a time cover a rectangle of the grid, shaped
-    for the least traffic, and A is read once per rectangle across n, B once per rectangle across m. The products of
-    a batch follow each other.
+    They pass through L2 where it holds them, else at the speed of DRAM (but are not counted among its bytes).
     """
-    a = (p.a.dram_bytes + p.a.dram_metadata) / p.count
-    b = (p.b.dram_bytes + p.b.dram_metadata) / p.count
-    at_once = np.minimum(float(arch.cores.count), grid_m * grid_n)
-    high = np.sqrt(at_once * b * grid_m / (np.maximum(a, 1.0) * grid_n))
-    high = np.clip(high, np.maximum(at_once / grid_n, 1.0), np.minimum(grid_m, at_once))
-    wide = np.minimum(at_once / high, grid_n)
-    fits = a + b <= arch.memories.l2.size
-    a_times = np.where(fits, 1.0, np.maximum(grid_n / wide, 1.0))
-    b_times = np.where(fits, 1.0, np.maximum(grid_m / high, 1.0))
-    return {
-        "a": p.a.dram_bytes * a_times,
-        "b": p.b.dram_bytes * b_times,
-        "c": p.c_bytes,
-        "metadata": p.a.dram_metadata * a_times + p.b.dram_metadata * b_times,
-    }
+    partial, memories = partial_bytes(p, kernel), arch.memories
+    held = partial <= memories.l2.size
+    bandwidth = np.where(held, memories.l2.bandwidth, _dram_bandwidth(arch))
+    return np.where(partial > 0, 2.0 * partial / (bandwidth / arch.clock) + arch.kernels.fill_cycles, 0.0)
+
+
+def _dram_bandwidth(arch: TensorCoreArch) -> float:
+    """Bytes per second that kernels of products get of DRAM."""
+    return arch.memories.dram.bandwidth * arch.memories.dram.efficiency * arch.kernels.dram_efficiency
+
+
+def _either(sparse: np.ndarray, own: float | None, common: float) -> np.ndarray:
+    """The value of the n:m kernels where they run, if they have one, else that of the dense ones [ops]."""
+    return np.where(sparse, common if own is None else own, common)

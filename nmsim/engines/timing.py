@@ -13,11 +13,12 @@ CAUSES = {
     "granularity": "tiles, folds and waves that are not full",
     "issue": "units that cannot start a product every cycle: the adder's latency, instruction issue",
     "reduction": "operands that are pruned while they stream in",
-    "operand_feed": "the port between the on-chip buffers and the units",
-    "metadata": "the indices of sparse operands, at that port and in DRAM",
+    "operand_feed": "the port between on-chip buffers and units; widening, copying or gathering operands on the way",
+    "metadata": "the indices of sparse operands and the scales of quantised ones, at that port and in DRAM",
     "l2": "the cache between the cores and DRAM",
     "fill_drain": "filling and emptying the array or the pipeline, and loading stationary operands",
     "dram": "waiting for DRAM",
+    "power": "the clock lowered to keep to the power cap of the board",
     "launch": "starting the op",
 }
 """What an op's cycles go to, in the order in which they are booked; see Waterfall for what binds."""
@@ -67,7 +68,8 @@ class Timing:
     `causes` in cycles, summing to the latency; `dram` bytes per stream (a, b, c, metadata); `port` bytes between
     the on-chip buffers and the units per stream; `plan` the chosen tiling (names and numbers); `padded` dense
     multiply-accumulates of the padded tiles; `peak` multiply-accumulates per cycle of all units; `lane_ops`
-    element-wise arithmetic; `compares` of mask searches.
+    element-wise arithmetic and the widening of operands; `compares` of mask searches; `busy` cycles with cores of a
+    GPU at work, summed over the cores; `voltage` they run at, relative to the highest.
     """
 
     causes: Mapping[str, np.ndarray]
@@ -80,3 +82,5 @@ class Timing:
     peak: np.ndarray | float = 0.0
     lane_ops: np.ndarray | float = 0.0
     compares: np.ndarray | float = 0.0
+    busy: np.ndarray | float = 0.0
+    voltage: np.ndarray | float = 1.0

@@ -2,13 +2,15 @@
 
 Each takes the longer of its arithmetic on the lanes that do it and of its bytes at DRAM. A mask search takes a
 pruning lane one cycle per element (m per group); without such lanes the vector unit does the comparisons of a
-partial selection, n m - n(n+1)/2 per group. Weight updates take an update lane one cycle per parameter.
+partial selection, n m - n(n+1)/2 per group, each of which takes it `search` operations where groups are
+searched. Weight updates take an update lane one cycle per parameter.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from nmsim.arch.arithmetic import multiplies_in
 from nmsim.arch.capability import mode
 from nmsim.arch.schema import AnyArch, SystolicArch
 from nmsim.engines.products import BITS
@@ -30,7 +32,7 @@ def evaluate(arch: AnyArch, work: Workload) -> Timing:
     dram = {name: np.where(online | (fused & (name != "b")), 0.0, x) for name, x in _dram_bytes(arch, work).items()}
     bandwidth = arch.memories.dram.bandwidth * arch.memories.dram.efficiency / arch.clock
     fall.resource("dram", (dram["a"] + dram["b"] + dram["c"]) / bandwidth, dram["metadata"] / bandwidth)
-    fall.plus("launch", np.where(free, 0.0, arch.launch.floor * arch.clock if arch.launch else 0.0))
+    fall.plus("launch", np.where(free, 0.0, arch.launch.seconds * arch.clock if arch.launch else 0.0))
     prune = work.is_stage("PRUNE")
     return Timing(
         fall.causes, dram, plan={"fused": fused, "in_stream": online},
@@ -44,7 +46,7 @@ def _lanes(arch: AnyArch, work: Workload) -> tuple[np.ndarray, np.ndarray, np.nd
     per_element = work["ops_per_element"].astype(float)
     prune, update = work.is_stage("PRUNE"), work.is_kind("optimizer")
     selection = _comparisons(work)
-    per_element = np.where(prune, np.maximum(selection, 1.0), per_element)
+    per_element = np.where(prune, np.maximum(selection, 1.0) * _per_comparison(arch, work), per_element)
     if isinstance(arch, SystolicArch):
         if arch.reduction_engine is not None:
             lanes = np.where(prune, arch.reduction_engine.lanes, lanes)
@@ -53,6 +55,12 @@ def _lanes(arch: AnyArch, work: Workload) -> tuple[np.ndarray, np.ndarray, np.nd
             lanes = np.where(update, arch.update_engine.lanes, lanes)
             per_element = np.where(update, 1.0, per_element)
     return lanes, per_element, work["m"].astype(float) * work["n"] * work["count"] * selection
+
+
+def _per_comparison(arch: AnyArch, work: Workload) -> np.ndarray:
+    """Operations per comparison of a mask search [ops]: `search` where groups are searched and packed."""
+    grouped = np.array([pattern.has_groups for pattern in work.patterns])[work["a_pattern"]]
+    return np.where(grouped, arch.vector.search, 1.0)
 
 
 def _comparisons(work: Workload) -> np.ndarray:
@@ -81,7 +89,7 @@ def _modes(arch: AnyArch, work: Workload) -> tuple[np.ndarray, np.ndarray]:
     keys = np.stack([work["a_pattern"], work["a_role"], work["a_dtype"]])
     for key in np.unique(keys[:, work.is_stage("PRUNE")], axis=1).T:
         pattern, role, dtype = work.patterns[key[0]], ROLES[key[1]], DTYPES[key[2]]
-        runs, _ = mode(arch, pattern, "k", dtype, "B" if role == "weight" else "A")
+        runs, _ = mode(arch, pattern, "k", multiplies_in(arch, dtype, dtype), "B" if role == "weight" else "A")
         rows = (keys == key[:, None]).all(axis=0)
         if not runs.is_dense:
             share[rows], index[rows] = runs.density, runs.density * np.ceil(np.log2(runs.m)) / 8

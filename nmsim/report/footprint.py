@@ -40,7 +40,7 @@ def kept_bytes(work: Workload) -> float:
         once = work["phase"] == work["phase"][updates][0]
         return _stored(work, "b", updates & once) + _stored(work, "c", work.is_kind("cast") & once)
     dense = sum(map(parameters, work.model.layers))
-    return (dense - _left_out(work, work.model)) * DTYPE_BITS[work.info["dtype"]] / 8
+    return (dense - _left_out(work, work.model)) * DTYPE_BITS[work.info.get("weight_dtype", work.info["dtype"])] / 8
 
 
 def _stored(work: Workload, letter: str, rows: np.ndarray) -> float:

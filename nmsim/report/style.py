@@ -21,6 +21,7 @@ STAGE_COLOURS = {
 CAUSE_COLOURS = {
     "useful": BLUE, "unskipped": VERMILION, "granularity": ORANGE, "issue": YELLOW, "reduction": "#7F4A00",
     "operand_feed": SKY, "metadata": PURPLE, "l2": GREEN, "fill_drain": "#5D5D5D", "dram": "#A6A6A6", "launch": BLACK,
+    "power": "#B30059",
 }  # fmt: skip
 
 RC: Any = {  # matplotlib's stubs ask for a Literal of every key

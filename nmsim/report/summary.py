@@ -62,6 +62,8 @@ def run_text(info: Mapping[str, Any]) -> str:
         what = "a table of products"
     elif recipe in (None, "inference"):
         what = "inference" if pattern == "dense" else f"inference with {pattern} weights"
+    elif "optimizer" not in info:
+        what = f"inference by {recipe} {pattern}"
     else:
         what = f"training by {recipe}" + ("" if pattern == "dense" else f" {pattern}")
     facts = [what, f"batch {info['batch']}"] if "batch" in info else [what]
@@ -69,7 +71,7 @@ def run_text(info: Mapping[str, Any]) -> str:
     facts += [f"{length} {name}" for name, length in info.get("streams", {}).items()]
     if info.get("steps", 1) != 1:
         facts.append(f"{info['steps']:,} steps")
-    return ", ".join(facts + [str(info[key]) for key in ("dtype", "optimizer") if key in info])
+    return ", ".join(facts + [str(info[key]) for key in ("dtype", "weight_dtype", "optimizer") if key in info])
 
 
 def totals(result: Result) -> str:

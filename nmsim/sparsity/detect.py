@@ -11,7 +11,7 @@ from nmsim.errors import PatternError
 from nmsim.sparsity.groups import TILE_COLUMNS, Mask, as_planes, group_counts, resolve
 from nmsim.sparsity.pattern import MAX_GROUP, Pattern
 
-GROUPS = (2, 4, 8, 16, 32, 64)
+GROUPS = (2, 4, 8, 16, 32, 64, 128)
 
 
 def satisfies(array: ArrayLike, pattern: Pattern | str, axis: int | None = None) -> bool:
@@ -45,7 +45,7 @@ def finest_pattern(array: ArrayLike, axis: int, groups: Iterable[int] = GROUPS) 
 
     For each m of `groups`, n is the largest number of non-zeros in any aligned group of m (at least 1). A group
     longer than the axis is not considered. Dense when no density is below 1. Raises PatternError for an axis
-    that does not exist and a group outside 1 to 64.
+    that does not exist and a group outside 1 to 128.
     """
     nonzero = nonzeros(array)
     _, place = resolve("dense", axis, nonzero.ndim)

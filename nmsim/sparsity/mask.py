@@ -129,8 +129,7 @@ def _by_threshold(columns: Array, n: int) -> Mask:
             np.maximum(threshold, lesser, out=threshold)
             np.maximum(greatest, column, out=greatest)
     kept = columns >= threshold
-    tied = np.add.reduce(kept.view(np.uint8), axis=0, dtype=np.uint8) > n
-    if tied.any():
+    if np.count_nonzero(kept) > n * threshold.size:  # some group has equal magnitudes
         _keep_the_first(kept, columns > threshold, n)
     return kept
 

@@ -12,7 +12,9 @@ from nmsim.errors import PatternError
 
 Kind = Literal["dense", "nm", "vnm", "fan_in", "unstructured"]
 
-MAX_GROUP = 64
+MAX_GROUP = 128
+"""Ranks and counts within a group are kept in 8 bits, which hold 0 to 255."""
+
 _NM = re.compile(r"(?:(\d{1,9}):)?(\d{1,9}):(\d{1,9})")
 _FORMS = "dense, n:m (as 2:4), V:n:m (as 64:2:8), fan-in:K (as fan-in:96), unstructured:D (as unstructured:0.1)"
 
@@ -68,7 +70,7 @@ class Pattern:
 
     @classmethod
     def nm(cls, n: int, m: int, axis: int = -1) -> Pattern:
-        """`n:m` along `axis`, 1 <= n <= m <= 64; n = m is dense."""
+        """`n:m` along `axis`, 1 <= n <= m <= 128; n = m is dense."""
         if not (1 <= n <= m <= MAX_GROUP):
             raise PatternError(f"not a pattern: {n}:{m}; n:m needs 1 <= n <= m <= {MAX_GROUP}")
         return cls(axis=axis) if n == m else cls("nm", n, m, 1, n / m, axis)

@@ -39,7 +39,8 @@ def check_intervals(trace: Trace) -> Iterator[str]:
     if len(bad := steps[(steps < 0) | (steps > trace.steps)]):
         yield f"intervals: step {bad[0]} of a run of {trace.steps}"
     for column, low, high in (
-        ("density", 0, 1), ("gradient_norm", 0, np.inf), ("gradient_variance", 0, np.inf),
+        ("density", 0, 1), ("mask_churn", 0, 1), ("gradient_norm", 0, np.inf), ("gradient_variance", 0, np.inf),
+        ("second_moment_variance", 0, np.inf),
         ("mask_flips", 0, np.inf), ("checked", 0, np.inf),
     ):  # fmt: skip
         values = table[column]

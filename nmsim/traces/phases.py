@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nmsim.sparsity.pattern import Pattern
-from nmsim.traces.rows import Row, claims
+from nmsim.traces.rows import Row
 from nmsim.traces.schema import MAX_ROWS, OPERANDS, TraceError
 from nmsim.workloads.optable import Phase, Workload, WorkloadBuilder
+from nmsim.workloads.training import phase_names
 
 SEARCH = "PRUNE"
-WHOLE = "train"
 
 
 @dataclass
@@ -109,21 +109,9 @@ class Run:
             for index, repeat, checks in _in_order(phase):
                 builder.add(**self.rows[index], repeat=repeat, phase=i)
                 checked.append(checks)
-        spans = zip(self._names(), self._phases, strict=True)
+        names = phase_names([[self.rows[i] for i in phase.program] for phase in self._phases])
+        spans = zip(names, self._phases, strict=True)
         return builder.build(phases=tuple(Phase(n, p.first_step, p.steps) for n, p in spans)), checked
-
-    def _names(self) -> list[str]:
-        """One phase is `train`; of several each is `dense` or `sparse`, numbered from the second of a kind on."""
-        if len(self._phases) == 1:
-            return [WHOLE]
-        seen: Counter[str] = Counter()
-        names = []
-        for phase in self._phases:
-            rows = (self.rows[index] for index in phase.members)
-            name = "sparse" if any(claims(row, letter) for row in rows for letter in OPERANDS) else "dense"
-            seen[name] += 1
-            names.append(name if seen[name] == 1 else f"{name} {seen[name]}")
-        return names
 
     def state(self) -> dict[str, Any]:
         """All of it as plain data; raises TraceError within a step."""

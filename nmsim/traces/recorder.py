@@ -120,8 +120,10 @@ class Recorder:
         *,
         density: float | None = None,
         mask_flips: int = 0,
+        mask_churn: float = math.nan,
         gradient_norm: float = math.nan,
         gradient_variance: float = math.nan,
+        second_moment_variance: float = math.nan,
     ) -> None:
         """Close an interval of one operand of a layer's product at the present step, with statistics over it.
 
@@ -138,7 +140,8 @@ class Recorder:
             density = total / measured if measured else math.nan
         self._intervals.append([
             self.steps, layer, stage, operand, self._roles[key], float(density), int(mask_flips),
-            float(gradient_norm), float(gradient_variance), int(checked),
+            float(mask_churn), float(gradient_norm), float(gradient_variance), float(second_moment_variance),
+            int(checked),
         ])  # fmt: skip
 
     def finish(self, info: Mapping[str, Any], name: str | None = None) -> Trace:

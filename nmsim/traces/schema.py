@@ -15,7 +15,7 @@ from nmsim.errors import NmsimError
 from nmsim.workloads.optable import COLUMNS, Workload
 
 FORMAT = "nmsim trace"
-SCHEMA = 1
+SCHEMA = 2
 OPERANDS = ("a", "b")
 MAX_ROWS = 2**22
 """Rows of a table at most."""
@@ -27,8 +27,9 @@ EVALUATIONS: dict[str, type] = {
 }  # fmt: skip
 INTERVALS: dict[str, type] = {
     "step": np.int64, "layer": np.int32, "stage": np.uint8, "operand": np.uint8, "role": np.uint8,
-    "density": np.float64, "mask_flips": np.int64,
-    "gradient_norm": np.float64, "gradient_variance": np.float64, "checked": np.int64,
+    "density": np.float64, "mask_flips": np.int64, "mask_churn": np.float64,
+    "gradient_norm": np.float64, "gradient_variance": np.float64, "second_moment_variance": np.float64,
+    "checked": np.int64,
 }  # fmt: skip
 TABLES: dict[str, dict[str, type]] = {
     "ops": COLUMNS, "checked": CHECKED, "evaluations": EVALUATIONS, "intervals": INTERVALS
@@ -58,9 +59,10 @@ class Trace:
       Each row is checked at least every `check_every` steps, and when it is first executed.
     - `evaluations`: columns of EVALUATIONS; `step` is the number of steps done before.
     - `intervals`: columns of INTERVALS, a row per layer, stage and operand at the end of an interval of steps:
-      `density`, the measured share of non-zeros; `mask_flips`, mask entries changed over the interval; norm and
-      variance of the gradient; `checked`, checks in the interval. NaN where a figure was not measured. `layer` is
-      an index into `executed.layers`, `stage` into STAGES, `operand` into OPERANDS, `role` into ROLES.
+      `density`, the measured share of non-zeros; `mask_flips`, mask entries changed over the interval, and
+      `mask_churn`, the share of kept entries replaced; norm and variance of the gradient, and the variance of Adam's
+      second moment; `checked`, checks in the interval. NaN where a figure was not measured. `layer` is an index
+      into `executed.layers`, `stage` into STAGES, `operand` into OPERANDS, `role` into ROLES.
     - `info`: plain JSON data, the keys of INFO_KEYS and more.
     - `digest`: the SHA-256 of all of it, as `content_digest` computes it.
     """

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from nmsim.sparsity.recipe import RECIPES, Recipe
+from nmsim.errors import NmsimError
+from nmsim.sparsity.recipe import Recipe, get_recipe
 from nmsim.traces.measurements import check_evaluations, check_intervals
 from nmsim.traces.rows import AXES
 from nmsim.traces.schema import INFO_KEYS, OPERANDS, Trace, content_digest
@@ -154,18 +155,28 @@ def _unchecked(work: Workload, letter: str, sparse: np.ndarray, checked: np.ndar
 
 def check_searches(trace: Trace) -> Iterator[str]:
     """A recipe that finds masks during training has searches for what it prunes; another has none."""
-    recipe = RECIPES.get(str(trace.info.get("recipe")))
+    recipe = described(trace)
     if recipe is None:
         return
     work, start = trace.executed, _start(trace)
-    search = work.is_stage("PRUNE")
     if not recipe.prunes and (sparse := [p for p in work.patterns if not p.is_dense]):
         yield f"searches: recipe {recipe.name!r} prunes nothing, but there is a pattern {sparse[0]}"
-    if not any(p.refresh for p in recipe.prunes):
+    if not recipe.growth and not any(p.refresh for p in recipe.prunes):
         most = 1 if recipe.prunes and start else 0
-        wrong = search & (work["repeat"] > most)
+        wrong = work.is_stage("PRUNE") & (work["repeat"] > most)
         yield from _first(work, wrong, "searches", lambda i: f"{work['repeat'][i]} by a recipe with {most} for a mask")
-    yield from _without_search(trace, recipe, start)
+    if recipe.growth is None:
+        yield from _without_search(trace, recipe, start)
+
+
+def described(trace: Trace) -> Recipe | None:
+    """The recipe of the run: as the trace describes it, or of the library by its name; None where neither is one."""
+    try:
+        if fields := trace.info.get("described"):
+            return Recipe.model_validate(fields, strict=False)
+        return get_recipe(str(trace.info.get("recipe")))
+    except (NmsimError, ValueError):
+        return None
 
 
 def _start(trace: Trace) -> int:
@@ -182,6 +193,8 @@ def _without_search(trace: Trace, recipe: Recipe, start: int) -> Iterator[str]:
     sparse = _sparse(work)
     found = {(int(work["layer"][i]), ROLES[work["a_role"][i]]) for i in np.flatnonzero(work.is_stage("PRUNE"))}
     for prune in recipe.prunes:
+        if prune.stage == "BP" and prune.mask == "transposable":
+            continue  # its mask is that of FF
         period: Any = trace.info.get("refresh", prune.refresh)
         if not isinstance(period, int) or trace.steps - start < period or not (prune.refresh or start):
             continue

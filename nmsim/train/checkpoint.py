@@ -6,7 +6,7 @@ import io
 import json
 import os
 import zipfile
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from nmsim.train.loop import Trainer
 
 FORMAT = "nmsim checkpoint"
 VERSION = 1
+MAX_TRACE_BYTES = 2**30
+"""What the recorded part of a checkpoint may unpack to."""
 
 
 class CheckpointError(NmsimError):
@@ -42,7 +44,7 @@ def restore(trainer: Trainer, path: str | os.PathLike[str]) -> None:
 
     Raises CheckpointError if the file is no checkpoint, damaged, or of a run with other settings.
     """
-    arrays = _read(path)
+    arrays = _read(path, _most_bytes(trainer))
     meta = json.loads(str(arrays.pop("meta")))
     if differing := [k for k, v in _config(trainer).items() if meta["config"].get(k) != v]:
         raise CheckpointError(f"{path}: the checkpoint is of a run with other settings: {', '.join(sorted(differing))}")
@@ -57,6 +59,8 @@ def restore(trainer: Trainer, path: str | os.PathLike[str]) -> None:
     trainer.optimizer.restore(groups.get("optimizer", {}))
     trainer.execution.restore(groups.get("execution", {}))
     trainer.resume_masks(groups.get("masks", {}))
+    if trainer.switch:
+        trainer.switch.changes = groups["switch"]["changes"].tolist()
     if trainer.recorder is not None:
         trainer.recorder.restore(groups["recorder"])
     trainer.rng.bit_generator.state = meta["rng"]
@@ -69,7 +73,8 @@ def _parts(trainer: Trainer) -> dict[str, dict[str, np.ndarray]]:
         "buffer": trainer.network.buffers(),
         "optimizer": trainer.optimizer.state(),
         "execution": trainer.execution.state(),
-        "masks": trainer.masks_at_last_evaluation(),
+        "masks": trainer.masks_last_measured(),
+        "switch": {"changes": np.array(trainer.switch.changes)} if trainer.switch else {},
     }
     return parts | ({"recorder": trainer.recorder.state()} if trainer.recorder is not None else {})
 
@@ -80,10 +85,12 @@ def _config(trainer: Trainer) -> dict[str, Any]:
     return {k: v for k, v in config.items() if k not in ("name", "checkpoint_every")}
 
 
-def _read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+def _read(path: str | os.PathLike[str], limit: int) -> dict[str, np.ndarray]:
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:
-            arrays = {name: data[name] for name in data.files}
+        with open(path, "rb") as file:
+            _check_sizes(file, limit)
+            with np.load(file, allow_pickle=False) as data:
+                arrays = {name: data[name] for name in data.files}
         meta = json.loads(str(arrays["meta"]))
         if meta["format"] != FORMAT:
             raise KeyError("format")
@@ -94,3 +101,21 @@ def _read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     if meta["version"] != VERSION:
         raise CheckpointError(f"{path}: a checkpoint of version {meta['version']}; this nmsim reads {VERSION}")
     return arrays
+
+
+def _most_bytes(trainer: Trainer) -> int:
+    """What the members of a checkpoint of this run may unpack to: state is a few arrays per parameter, and the trace.
+
+    The optimizer keeps at most two arrays of each parameter, the recipe two masks and twice their like.
+    """
+    kept = sum(p.value.nbytes for p in trainer.parameters) + sum(b.nbytes for b in trainer.network.buffers().values())
+    return 16 * kept + MAX_TRACE_BYTES
+
+
+def _check_sizes(file: BinaryIO, limit: int) -> None:
+    """Raise ValueError before anything is unpacked if the members of a zip file say that they are too large."""
+    with zipfile.ZipFile(file) as archive:
+        total = sum(entry.file_size for entry in archive.infolist())
+    if total > limit:
+        raise ValueError(f"it unpacks to {total:,} bytes, a checkpoint of this run to {limit:,} at most")
+    file.seek(0)

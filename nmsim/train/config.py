@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from nmsim.errors import PatternError, UnsupportedError
+from nmsim.errors import NmsimError, PatternError, UnsupportedError
+from nmsim.sparsity.moment import Moment
 from nmsim.sparsity.pattern import Pattern
-from nmsim.sparsity.recipe import get_recipe
+from nmsim.sparsity.recipe import Recipe, accepts, get_recipe
+from nmsim.sparsity.timeline import Timeline
 from nmsim.specfile import Count, Spec
+from nmsim.workloads.recipe_ops import require_adam
 
 Rate = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -26,7 +29,7 @@ class ModelChoice(Spec):
 class DataChoice(Spec):
     """A generated dataset with its options, or the path of a file or folder."""
 
-    name: str = Field(description="a generator (images, signals, translation, recall, markov) or a path")
+    name: str = Field(description="a generator (images, signals, translation, recall, markov, knowledge) or a path")
     options: dict[str, int | float | str] = {}
 
     @field_validator("options")
@@ -74,9 +77,11 @@ class TrainingFile(Spec):
     name: str = "run"
     model: ModelChoice
     data: DataChoice
-    recipe: str = "dense"
+    recipe: str | dict[str, Any] = Field(
+        default="dense", description="a recipe by name or file, or its `base` with the fields that differ from it"
+    )
     pattern: str = "dense"
-    start: Steps = Field(default=0, description="steps before the recipe prunes")
+    start: Moment | None = Field(default=None, description="what comes before is dense; default: the recipe's own")
     keep_dense: list[str] = Field(default=[], description="layers (names or globs) to leave dense beside the usual")
     steps: Count
     batch: Count
@@ -88,14 +93,22 @@ class TrainingFile(Spec):
     )
     seed: Steps = 0
     evaluate_every: Count = 100
+    measure_every: Count | None = Field(
+        default=None, description="steps between two measurements of masks and gradients; default: at evaluations"
+    )
     checkpoint_every: Count = 100
     check_every: Count = Field(
         default=1, description="steps between two checks of every sparse operand; the trace counts the checks"
     )
 
+    @property
+    def described(self) -> Recipe:
+        """The recipe."""
+        return get_recipe(self.recipe)
+
     @field_validator("recipe")
     @classmethod
-    def _is_recipe(cls, value: str) -> str:
+    def _is_recipe(cls, value: str | dict[str, Any]) -> str | dict[str, Any]:
         try:
             if not get_recipe(value).trains:
                 raise ValueError(f"recipe {value!r} does not train")
@@ -115,6 +128,13 @@ class TrainingFile(Spec):
     def _in_time(self) -> TrainingFile:
         if self.schedule.warmup > self.steps:
             raise ValueError(f"a warm-up of {self.schedule.warmup} steps is longer than the run of {self.steps}")
-        if self.start >= self.steps:
-            raise ValueError(f"a recipe that starts at step {self.start} of {self.steps} never prunes")
+        try:
+            recipe = self.described if self.start is None else self.described.starting_at(self.start)
+            if why := accepts(recipe, Pattern.parse(self.pattern)):
+                raise PatternError(why)
+            require_adam(recipe, self.optimizer.name)
+            if recipe.start != "auto":
+                Timeline.of(recipe, Pattern.parse(self.pattern), self.steps)
+        except NmsimError as error:
+            raise ValueError(str(error)) from None
         return self

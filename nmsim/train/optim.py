@@ -39,7 +39,7 @@ class Optimizer:
             decay = self.weight_decay if parameter.decays else 0.0
             slots = (self._slot(parameter, slot) for slot in self.slots)
             arrays = _flat(parameter.value, parameter.grad, *slots)
-            rows_in_parallel(self._rule(float(learning_rate), decay, int(count)), *arrays)
+            rows_in_parallel(self._rule(float(learning_rate) * parameter.rate, decay, int(count)), *arrays)
 
     def state(self) -> dict[str, Array]:
         """A copy of what is kept, `<parameter>/<slot>` to array, with the number of steps of each parameter."""
@@ -48,6 +48,12 @@ class Optimizer:
     def restore(self, state: Mapping[str, Array]) -> None:
         """Go on from a `state()`."""
         self._state = {name: np.array(array) for name, array in state.items()}
+
+    def forget(self, parameter: Parameter, kept: Array) -> None:
+        """Set the slots of a parameter to 0 where `kept` is False: of weights that are not there any more."""
+        for slot in self.slots:
+            if (array := self._state.get(f"{parameter.name}/{slot}")) is not None:
+                array *= kept
 
     def _slot(self, parameter: Parameter, slot: str) -> Array:
         array = self._state.setdefault(f"{parameter.name}/{slot}", np.zeros_like(parameter.value))
@@ -81,7 +87,11 @@ class SGD(Optimizer):
 
 
 class Adam(Optimizer):
-    """m and v average g and g²; w -= rate·m̂ / (sqrt(v̂) + eps) (Kingma and Ba 2015, algorithm 1); decay added to g."""
+    """m and v average g and g²; w -= rate·m̂ / (sqrt(v̂) + eps) (Kingma and Ba 2015, algorithm 1); decay added to g.
+
+    `freeze` keeps v as it is from then on (STEP): w -= rate·m̂ / (sqrt(v̂*) + eps), with v* corrected for its bias as
+    at the last step that changed it, or used as it is (`corrected` False).
+    """
 
     slots = ("mean", "square")
     decoupled = False
@@ -91,11 +101,40 @@ class Adam(Optimizer):
     ):  # fmt: skip
         super().__init__(weight_decay)
         self.betas, self.eps = betas, eps
+        self.corrected = True
+
+    @property
+    def frozen_at(self) -> int | None:
+        """The number of steps after which v was frozen, None while it is not."""
+        frozen = self._state.get("frozen/steps")
+        return None if frozen is None else int(frozen)
+
+    def freeze(self) -> None:
+        """Keep v as it is now; a second call changes nothing. Raises UnsupportedError before the first step."""
+        if not self._state:
+            raise UnsupportedError("Adam's variance cannot be frozen before the first step; let the recipe start later")
+        steps = [int(count) for name, count in self._state.items() if name.endswith("/steps")]
+        self._state.setdefault("frozen/steps", np.array(max(steps, default=0), np.int64))
+
+    def second_moment_variance(self, parameter: Parameter) -> float:
+        """The variance of v over the elements of a parameter."""
+        return float(np.var(self._slot(parameter, "square"), dtype=np.float64))
+
+    def variance_change(self, parameters: Iterable[Parameter]) -> float:
+        """The mean of |v_t - v_(t-1)| over all elements that the next step will make, from the present gradients."""
+        total, count = 0.0, 0
+        for parameter in parameters:
+            if parameter.grad is not None:
+                change = np.square(parameter.grad, dtype=np.float64) - self._slot(parameter, "square")
+                total, count = total + (1.0 - self.betas[1]) * float(np.abs(change).sum()), count + change.size
+        return total / count if count else 0.0
 
     def _rule(self, learning_rate: float, decay: float, step: int) -> Update:
         first, second = self.betas
         rate = learning_rate / (1.0 - first**step)
-        root = 1.0 / math.sqrt(1.0 - second**step)
+        frozen = self.frozen_at
+        since = step if frozen is None else frozen
+        root = 1.0 / math.sqrt(1.0 - second**since) if since and (self.corrected or frozen is None) else 1.0
 
         def update(w: Array, g: Array, m: Array, v: Array) -> None:
             if decay and self.decoupled:
@@ -105,10 +144,11 @@ class Adam(Optimizer):
             scratch = g - m
             scratch *= 1.0 - first
             m += scratch
-            np.multiply(g, g, out=scratch)
-            scratch *= 1.0 - second
-            v *= second
-            v += scratch
+            if frozen is None:
+                np.multiply(g, g, out=scratch)
+                scratch *= 1.0 - second
+                v *= second
+                v += scratch
             np.sqrt(v, out=scratch)
             scratch *= root
             scratch += self.eps
@@ -117,6 +157,30 @@ class Adam(Optimizer):
             w -= scratch
 
         return update
+
+
+class AutoSwitch:
+    """STEP's rule for the step from which Adam's variance is frozen.
+
+    Z_t, the mean of |v_t - v_(t-1)|, averaged over the last 1 / (1 - beta2) steps, is below eps; not before a tenth
+    of the run, and at its half at the latest. (Read in a third party's AdamW_STEP; the paper could not be read.)
+    """
+
+    def __init__(self, adam: Adam, steps: int):
+        self.eps, self.window = adam.eps, round(1.0 / (1.0 - adam.betas[1]))
+        self.first, self.last = steps // 10, steps // 2
+        self.changes: list[float] = []
+
+    def note(self, change: float) -> None:
+        """One more Z_t."""
+        self.changes = [*self.changes, change][-self.window :]
+
+    def fires(self, step: int) -> bool:
+        """Whether the variance is frozen from this step on."""
+        if step < self.first or not self.changes:
+            return False
+        settled = len(self.changes) == self.window and float(np.mean(self.changes)) < self.eps
+        return settled or step >= self.last
 
 
 class AdamW(Adam):

@@ -22,7 +22,8 @@ class Operand:
     """An operand of a product: what it is (`role`), its distinct `elements`, and the zeros it may have.
 
     `pattern` groups run along `axis` (m, k or n) of the product; `values`, needed where the pattern is not dense, is
-    the operand as the groups lie in it: any array whose axis `along` holds them.
+    the operand as the groups lie in it: any array whose axis `along` holds them. `dtype` is that of the operand where
+    it is not the one of the others.
     """
 
     role: str
@@ -31,6 +32,7 @@ class Operand:
     axis: str = ""
     values: np.ndarray | None = None
     along: int = -1
+    dtype: str = ""
 
 
 class Listener(Protocol):
@@ -85,6 +87,7 @@ def _row(m: int, n: int, k: int, a: Operand, b: Operand, c: Operand) -> dict[str
     row: dict[str, Any] = {"m": m, "n": n, "k": k, "c_elements": c.elements, "c_role": c.role}
     for letter, operand in (("a", a), ("b", b)):
         row |= {f"{letter}_elements": operand.elements, f"{letter}_role": operand.role}
+        row |= {f"{letter}_dtype": operand.dtype} if operand.dtype else {}
         if operand.pattern != DENSE:
             row |= {
                 f"{letter}_pattern": operand.pattern, f"{letter}_axis": operand.axis,

@@ -9,7 +9,7 @@ from nmsim.train.layers.base import Parameter
 from nmsim.train.products import Listener
 from nmsim.train.recipes.execution import Execution
 from nmsim.workloads.model import Model
-from nmsim.workloads.training import Update, mask_ops, optimizer_rule, update_rows
+from nmsim.workloads.training import Update, optimizer_rule, update_rows
 
 
 def rule_name(config: TrainingFile) -> str:
@@ -26,11 +26,10 @@ def master_dtype(config: TrainingFile) -> str:
 def record_updates(
     listener: Listener, model: Model, execution: Execution, config: TrainingFile, parameters: list[Parameter]
 ) -> None:
-    """Tell the listener of the update of every parameter, those of a layer and of what follows it together."""
+    """Tell the listener of the update of every parameter with a gradient, those of a layer and its extras together."""
     update = Update(optimizer_rule(rule_name(config)), master_dtype(config), config.precision)
-    for layer, count in _counts(model, parameters).items():
-        masked = execution.masked_elements(layer)
-        for row in update_rows(layer, count, update, masked / count * mask_ops(execution.recipe)):
+    for layer, count in _counts(model, [p for p in parameters if p.grad is not None]).items():
+        for row in update_rows(layer, count, update, execution.added_ops(layer) / count):
             listener.op(row.pop("layer"), row.pop("stage"), row.pop("kind"), **row)
 
 
@@ -41,4 +40,4 @@ def _counts(model: Model, parameters: list[Parameter]) -> Counter[str]:
     for parameter in parameters:
         owner = next(name for name in names if parameter.name == name or parameter.name.startswith(f"{name}."))
         counts[owner] += parameter.value.size
-    return counts
+    return Counter({name: counts[name] for name in (layer.name for layer in model.layers) if name in counts})

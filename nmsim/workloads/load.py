@@ -10,6 +10,7 @@ from nmsim.library import YAML, locate
 from nmsim.workloads.check import read_model_file
 from nmsim.workloads.model import Model
 from nmsim.workloads.optable import Workload
+from nmsim.workloads.quantized import with_weights
 from nmsim.workloads.tables import read_products
 
 CSV = ".csv"
@@ -23,13 +24,16 @@ def load_workload(
     decode: bool = False,
     context: int | None = None,
     dtype: str = "fp16",
+    weight_dtype: str | None = None,
+    weight_group: int | None = None,
 ) -> Workload:
     """The forward pass of a model, dense, from the library by name or from a .yaml file; or the products of a .csv.
 
     `seq_len` replaces the tokens per sample of every stream whose length is not fixed by the architecture, or of
     those it names. `decode` is one step of generation: one new token per sample, which attends to `context` cached
     tokens, itself included (default: the length of its stream). `.training(...)` and `.inference(...)` of the
-    result apply a recipe.
+    result apply a recipe. `weight_dtype` and `weight_group` quantise the weights, see `Workload.quantized`; a recipe
+    applied to the result starts from weights that are not.
 
     Raises SpecError with every mistake of the file, UnsupportedError for an unknown name, a file that cannot be
     read yet, or an option that the model has no use for, ShapeError for sizes below 1 or beyond 64 bits.
@@ -45,5 +49,6 @@ def load_workload(
     if suffix == CSV:
         if batch != 1 or seq_len is not None or decode or context is not None:
             raise UnsupportedError(f"{path.name} is a table of products: it has no batch, seq_len, decode or context")
-        return read_products(path, dtype)
-    return Model.build(read_model_file(path), batch, seq_len, decode, context).forward(dtype)
+        return with_weights(read_products(path, dtype), weight_dtype, weight_group)
+    model = Model.build(read_model_file(path), batch, seq_len, decode, context)
+    return with_weights(model.forward(dtype), weight_dtype, weight_group)

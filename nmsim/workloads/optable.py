@@ -14,6 +14,7 @@ from nmsim.sparsity.pattern import DENSE, Pattern
 if TYPE_CHECKING:
     import pandas as pd
 
+    from nmsim.sparsity.recipe import Recipe
     from nmsim.workloads.model import Model
 
 STAGES = ("FF", "BP", "WU", "PRUNE", "UPDATE", "VECTOR")
@@ -23,6 +24,9 @@ DTYPE_BITS = {
     "fp64": 64, "fp32": 32, "tf32": 32, "fp16": 16, "bf16": 16, "fp8": 8, "int32": 32, "int8": 8, "int4": 4
 }  # fmt: skip
 DTYPES = tuple(DTYPE_BITS)
+QUANTIZED = ("int8", "int4", "fp8")
+"""Data types whose values need a scale beside them."""
+SCALE_BITS = 16
 FORMATS = ("dense", "packed", "bitmask", "combinatorial", "csr")
 MAX_MACS = 2**62
 
@@ -76,6 +80,9 @@ class Workload:
 
     For every other kind m x n is the number of elements processed (m rows of n), `ops_per_element` the arithmetic
     per element, a and b are read, c is written. `PRUNE` rows carry the pattern they search in `a_pattern`.
+
+    `weight_group` is how many elements of k share a scale of SCALE_BITS in the weights of a QUANTIZED type, 0 for
+    one scale per output channel; None where no scales are counted.
     """
 
     name: str
@@ -87,6 +94,7 @@ class Workload:
     phases: tuple[Phase, ...] = (Phase("inference", 0, 1),)
     info: Mapping[str, Any] = field(default_factory=dict)
     model: Model | None = None
+    weight_group: int | None = None
 
     def __post_init__(self) -> None:
         lengths = {name: len(values) for name, values in self.columns.items()}
@@ -132,8 +140,12 @@ class Workload:
             raise UnsupportedError(f"workload {self.name!r} is a table of operations without a model behind it")
         return self.model
 
-    def training(self, recipe: str = "dense", pattern: str | Pattern = "dense", **options: Any) -> Workload:
+    def training(
+        self, recipe: str | Mapping[str, Any] | Recipe = "dense", pattern: str | Pattern = "dense", **options: Any
+    ) -> Workload:
         """One training step, or a run of `steps=`: FF, BP, WU, PRUNE and UPDATE rows as the recipe has them.
+
+        `recipe` is a name, a file, a Recipe, or a mapping with a `base` and the fields that differ from it.
 
         Options are those of `nmsim.workloads.training.expand`.
         """
@@ -141,9 +153,31 @@ class Workload:
 
         return expand(self.require_model(), recipe, pattern, **options)
 
-    def inference(self, pattern: str | Pattern, **options: Any) -> Workload:
-        """The forward pass with weights pruned beforehand to `pattern` (recipe `inference`)."""
-        return self.training("inference", pattern, **options)
+    def inference(
+        self,
+        pattern: str | Pattern,
+        *,
+        weight_dtype: str | None = None,
+        weight_group: int | None = None,
+        **options: Any,
+    ) -> Workload:
+        """The forward pass with weights pruned beforehand to `pattern` (recipe `inference`).
+
+        With `weight_dtype` they are quantised too, see `quantized`.
+        """
+        from nmsim.workloads.quantized import with_weights
+
+        return with_weights(self.training("inference", pattern, **options), weight_dtype, weight_group)
+
+    def quantized(self, weight_dtype: str, weight_group: int | None = None) -> Workload:
+        """The same inference with its weights stored as `weight_dtype` (int8, int4, fp8); activations keep theirs.
+
+        A scale of 16 bits is stored for each output channel, or for each `weight_group` elements of it along k.
+        Raises UnsupportedError for another type and a workload that trains, ShapeError for a group below 1.
+        """
+        from nmsim.workloads.quantized import with_weights
+
+        return with_weights(self, weight_dtype, weight_group)
 
     def select(self, rows: np.ndarray) -> Workload:
         """The workload of these rows (a boolean mask or indices [ops])."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 from nmsim.errors import ShapeError, unknown
 from nmsim.workloads.modelfile import SAMPLE, Attention, Conv, Embedding, Linear, Norm, Parameter, Pool
@@ -117,13 +118,18 @@ def area(size: tuple[int, int]) -> int:
 
 @dataclass(frozen=True)
 class Weight:
-    """The weight of a layer: `copies` (groups of a convolution, experts) of [outputs, inputs, taps]."""
+    """The weight of a layer: `copies` (groups of a convolution, experts) of [outputs, inputs, *kernel]."""
 
     inputs: int
     outputs: int
-    taps: int = 1
+    kernel: tuple[int, ...] = ()
     groups: int = 1
     experts: int = 1
+
+    @property
+    def taps(self) -> int:
+        """Kernel positions."""
+        return prod(self.kernel)
 
     @property
     def elements(self) -> int:
@@ -146,7 +152,7 @@ def conv_weight(layer: Conv) -> Weight:
     for what, channels in (("in", layer.in_channels), ("out", layer.out_channels)):
         if channels % groups:
             raise ShapeError(f"layer {layer.name!r}: {groups} groups do not divide {channels} {what}put channels")
-    return Weight(layer.in_channels // groups, layer.out_channels // groups, area(pair(layer.kernel)), groups)
+    return Weight(layer.in_channels // groups, layer.out_channels // groups, pair(layer.kernel), groups)
 
 
 def weight_of(layer: FlatLayer) -> Weight | None:

@@ -13,11 +13,11 @@ from nmsim.cli.listing import FORMAT_MEANINGS, LISTS
 from nmsim.energy.account import COMPONENTS
 from nmsim.engines.timing import CAUSES
 from nmsim.results.metrics import METRICS
-from nmsim.sparsity.recipe import RECIPES
 from nmsim.workloads.optable import DTYPES, FORMATS, STAGES
 
 NAMES = {
-    "arch": library.names("arch_configs"), "workloads": library.names("workloads"), "recipes": RECIPES,
+    "arch": library.names("arch_configs"), "workloads": library.names("workloads"),
+    "recipes": library.names("workloads/recipes"),
     "metrics": METRICS, "causes": CAUSES, "components": COMPONENTS, "formats": FORMATS, "dtypes": DTYPES,
     "training": library.names("workloads/training"),
 }  # fmt: skip
@@ -82,7 +82,7 @@ def test_unknown_names_get_the_nearest(refused):
     assert "did you mean latency_s" in refused("explain", "latency_")
 
 
-@pytest.mark.parametrize("name", [*STAGES, *RECIPES])
+@pytest.mark.parametrize("name", [*STAGES, *library.names("workloads/recipes")])
 def test_stages_and_recipes_are_explained(nmsim_, name):
     assert "is " in nmsim_("explain", name).out
 

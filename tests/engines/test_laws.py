@@ -10,8 +10,9 @@ import pytest
 
 import nmsim
 from nmsim import library
-from nmsim.arch.schema import AnyArch, SystolicArch
+from nmsim.arch.schema import AnyArch, CpuArch, SystolicArch
 from nmsim.results.result import Result
+from nmsim.sparsity.pattern import Pattern
 from nmsim.workloads.optable import Workload
 
 MACHINES = library.names("arch_configs")
@@ -93,7 +94,9 @@ def test_no_faster_than_any_resource(result: Result):
             into = sum(result.columns[f"buffer.{x}"] for x in ("a", "b", "metadata"))
             assert (latency >= into / (port * arch.array.count * arch.clock)).all()
     else:
-        assert (latency >= result.per_op("buffer_bytes") / arch.memories.l2.bandwidth).all()
+        per_core = isinstance(arch, CpuArch)
+        l2 = arch.memories.l2.bandwidth * (arch.clock * arch.cores.count if per_core else 1)
+        assert (latency >= result.per_op("buffer_bytes") / l2).all()
     utilization = result.per_op("utilization")[gemms]
     assert (utilization > 0).all()
     assert (utilization <= 1 + ROUNDING).all()
@@ -125,10 +128,30 @@ def test_traffic_is_conserved(result: Result):
 
 
 def stored_bytes(result: Result, stream: str) -> np.ndarray:
-    """Least bytes of an operand in DRAM: two bytes a value, n/m of them if its groups are skipped."""
+    """Least bytes of an operand in DRAM: two bytes a value, n/m of them if its groups are skipped, those that are kept
+    if they are gathered; of an operand opposite a V:n:m one, the 4 of every m that a single block keeps."""
     w = result.workload
-    density = np.array([p.density if p.has_groups else 1.0 for p in w.patterns])[w[f"{stream}_pattern"]]
-    return w[f"{stream}_elements"] * density * 2
+    kernel = result.columns.get("plan.kernel", np.full(len(w), "dense"))
+    grouped, kept = (np.array([x(p) for p in w.patterns])[w[f"{stream}_pattern"]] for x in (_grouped, _kept))
+    density = np.where(np.isin(kernel, ["csr", "condensed"]), kept, grouped)
+    other = np.array([_block_share(p) for p in w.patterns])[w["b_pattern" if stream == "a" else "a_pattern"]]
+    return w[f"{stream}_elements"] * density * (other if _runs_blocks(result) else 1.0) * 2
+
+
+def _runs_blocks(result: Result) -> bool:
+    return result.arch.sparsity.blocks
+
+
+def _block_share(pattern: Pattern) -> float:
+    return 4 / pattern.m if pattern.kind == "vnm" else 1.0
+
+
+def _grouped(pattern: Pattern) -> float:
+    return pattern.density if pattern.has_groups else 1.0
+
+
+def _kept(pattern: Pattern) -> float:
+    return pattern.density if pattern.kind in ("nm", "vnm", "unstructured") else 1.0
 
 
 def test_energy_is_the_sum_of_its_parts(result: Result):
@@ -153,6 +176,10 @@ FASTER = {
     "memories.dram.bandwidth": 1.5,
     "memories.l2.bandwidth": 1.5,
     "memories.l2.size": 3,
+    "memories.l1.size": 3,
+    "memories.l1.bandwidth": 1.5,
+    "memories.l3.size": 3,
+    "memories.l3.bandwidth": 1.5,
     "array.count": 2,
     "array.operand_port": 1.3,
     "cores.count": 1.5,

@@ -12,11 +12,16 @@ from nmsim.results.result import Result
 
 
 def gpu(**paths: Any) -> TensorCoreArch:
-    """108 cores of 1024 MAC a cycle, 128 x 128 tiles of 64 x 64 warp tiles, 128 B a cycle of shared memory."""
+    """108 cores of 1024 MAC a cycle, 128 x 128 tiles of 64 x 64 warp tiles, 128 B a cycle of shared memory; registers
+    for one tile, operands read beside the products, power without end."""
     settings = {
         "kernels.tiles": [[128, 128]],
         "kernels.split_k": [1],
         "kernels.fill_cycles": 100,
+        "kernels.accumulators": "64 KiB",
+        "kernels.exposed_feed": 0,
+        "kernels.sparse.exposed_feed": 0,
+        "power.cap": "100 kW",
         "memories.l2.bandwidth": "1e9 TB/s",
         "memories.dram.bandwidth": "1e9 TB/s",
         "launch.floor": "1 us",
@@ -65,13 +70,128 @@ def test_reduction_is_padded_to_the_main_loop_step():
 
 
 def test_split_k_fills_the_cores():
-    """8 tiles of k = 8192 keep 8 cores busy; in 8 parts each, 64 cores for an eighth of the time."""
+    """8 tiles of k = 8192 keep 8 cores busy; in 8 parts each, 64 cores for an eighth of the time, and then the sums,
+    8 x 8 tiles of 64 KiB in an L2 without limits, take another round trip."""
     work = nmsim.gemm(128 * 8, 128, 8192)
     whole = nmsim.simulate(gpu(), work)
     split = nmsim.simulate(gpu(kernels__split_k=[1, 8]), work)
     assert whole.cycles == pytest.approx(131072 + 100 + 1410)
-    assert split.cycles == pytest.approx(16384 + 100 + 1410)
+    assert split.cycles == pytest.approx(16384 + 200 + 1410)
     assert split.columns["plan.split_k"][0] == 8
+
+
+def test_sums_of_a_split_reduction_pass_through_l2():
+    """In 8 parts, 1024 x 128 sums of 4 bytes are written and read 8 times: 4 MiB at 10 TB/s each way,
+    after the last part."""
+    fast, slow = (gpu(kernels__split_k=[8], memories__l2__bandwidth=x) for x in ("1e9 TB/s", "10 TB/s"))
+    work = nmsim.gemm(128 * 8, 128, 8192)
+    extra = nmsim.simulate(slow, work).cycles - nmsim.simulate(fast, work).cycles
+    assert extra == pytest.approx(2 * 8 * 1024 * 128 * 4 * 1.41e9 / 1e13)
+
+
+def test_stream_k_shares_tiles_evenly():
+    """109 tiles on 108 cores take 109/108 of the time of one, not two; 27 tiles half of it, cut in two each."""
+    arch = gpu(kernels__stream_k=True)
+    even = nmsim.simulate(arch, nmsim.gemm(128 * 109, 128, 1024))
+    few = nmsim.simulate(arch, nmsim.gemm(128 * 27, 128, 1024))
+    assert even.cycles == pytest.approx(16384 * 109 / 108 + 100 * 109 / 108 + 100 + 1410)
+    assert few.cycles == pytest.approx(16384 / 2 + 100 + 100 + 1410)
+    assert even.columns["plan.stream_k"][0] == few.columns["plan.stream_k"][0] == 1
+
+
+def test_blocks_side_by_side_hide_prologues_and_results():
+    """Registers for two tiles: 216 tiles are two waves, of whose prologues one is seen. Results of 216 x 128 x 128
+    values of 2 bytes at 8.71 TB/s: alone they stand at the end of every wave, together half is hidden."""
+    work = nmsim.gemm(128 * 216, 128, 1024)
+    alone, pair = (gpu(kernels__accumulators=f"{x} KiB", memories__dram__bandwidth="10 TB/s") for x in (64, 128))
+    writing = 216 * 128 * 128 * 2 * 1.41e9 / (0.871 * 1e13)
+    assert nmsim.simulate(alone, work).cycles == pytest.approx(2 * 16384 + 2 * 100 + writing + 1410)
+    assert nmsim.simulate(pair, work).cycles == pytest.approx(2 * 16384 + 100 + writing / 2 + 1410)
+
+
+def test_feed_that_is_not_hidden_is_added():
+    """Dense 128 x 128 tiles move 128*(1+2)*2*2 = 1536 B per element of k, 12 cycles beside 16: a quarter of 12 more."""
+    result = nmsim.simulate(gpu(kernels__exposed_feed=0.25), nmsim.gemm(128 * 108, 128, 1024))
+    assert result.cycles == pytest.approx(1024 * (16 + 3) + 100 + 1410)
+
+
+def test_a_cluster_reads_what_it_shares_once():
+    """Two blocks along m get B together: of 32 + 32 readings of the 32 MiB operands, 32 + 16 are left."""
+    alone, pair = (nmsim.simulate(gpu(kernels__multicast=x), nmsim.gemm(4096, 4096, 4096)) for x in (1, 2))
+    assert alone.columns["buffer.b"][0] == 32 * 2**25
+    assert pair.columns["buffer.b"][0] + pair.columns["buffer.a"][0] == 48 * 2**25
+
+
+def test_blocks_that_follow_columns_read_more():
+    """72 x 72 tiles of 9216 x 9216 x 10240 on 108 cores: two columns of tiles are not yet reached by the 108, so A
+    comes from DRAM once per 1.5 columns, 48 times; near a square it takes 72 / sqrt(108)."""
+    operand, work = 9216 * 10240 * 2, nmsim.gemm(9216, 9216, 10240)
+    square, columns = (nmsim.simulate(gpu(kernels__raster=x), work).columns for x in ("blocks", "columns"))
+    assert square["dram.a"][0] == pytest.approx(operand * 72 / 108**0.5)
+    assert columns["dram.a"][0] == pytest.approx(operand * 48)
+    assert columns["dram.b"][0] == operand
+
+
+def test_a_graph_starts_kernels_faster():
+    """1.34 us where kernels are replayed from a graph, at 1.41 GHz, not the 1 us that a stream is set to here."""
+    stream, graph = (nmsim.simulate(gpu(launch__replayed=x), nmsim.gemm(1024, 1024, 1024)) for x in (False, True))
+    assert graph.cycles - stream.cycles == pytest.approx(1.41e9 * 0.34e-6)
+
+
+def test_a_data_type_may_have_tiles_of_its_own():
+    arch = gpu(kernels__tiles_of={"int8": [[64, 64]]})
+    tiles = [
+        nmsim.simulate(arch, nmsim.gemm(512, 512, 512, dtype=x)).columns["plan.tile_m"][0] for x in ("fp16", "int8")
+    ]
+    assert tiles == [128, 64]
+
+
+def test_half_sums_double_the_rate():
+    """A GeForce multiplies fp16 twice as fast into 16-bit sums."""
+    work = nmsim.gemm(8192, 8192, 8192)
+    wide, narrow = (nmsim.load_arch("rtx3090", overrides={"cores.accumulate": x}) for x in ("fp32", "fp16"))
+    peaks = [nmsim.simulate(arch, work).columns["peak_macs"][0] for arch in (wide, narrow)]
+    assert peaks == [82 * 256, 82 * 512]
+
+
+def test_v_n_m_gathers_columns_of_blocks():
+    """128:2:8 on 2:4 hardware: 2/8 of the products; of B the cores read 4/8, DRAM delivers what any of the 8 blocks
+    keeps, 1 - (1/2)**8."""
+    arch = gpu(sparsity__blocks=True, memories__l2__size="1 GiB")
+    result = nmsim.simulate(arch, nmsim.gemm(1024, 4096, 4096, pattern="128:2:8", operand="A"))
+    assert result.macs_executed == result.macs_dense / 4
+    assert result.columns["buffer.b"][0] == 4096 * 4096 * 2 * 8 / 2
+    assert result.columns["dram.b"][0] == pytest.approx(4096 * 4096 * 2 * (1 - 0.5**8))
+
+
+def test_tiles_are_no_higher_than_the_blocks_that_share_columns():
+    arch = gpu(sparsity__blocks=True, kernels__tiles=[[128, 128], [64, 64]])
+    for v, tile in ((128, 128), (64, 64)):
+        result = nmsim.simulate(arch, nmsim.gemm(8192, 8192, 4096, pattern=f"{v}:2:8", operand="A"))
+        assert result.columns["plan.tile_m"][0] == tile
+
+
+def test_dense_where_the_sparse_kernels_are_no_faster():
+    """One 128 x 128 tile against a library whose n:m kernels have 256 x 256 tiles only, at twice the cycles."""
+    result = nmsim.simulate(gpu(kernels__sparse__tiles=[[256, 256]]), nmsim.gemm(128, 128, 1024, pattern="2:4"))
+    assert result.macs_executed == result.macs_dense
+    assert "not be faster" in result.skipped_because[0]
+
+
+def test_shared_memory_feeds_sparse_products_of_hopper_at_little_more_than_the_dense_rate():
+    """128 x 256 tiles, warp groups of 64 x 256, 128 B a cycle. Dense: 128*2*2 + 256*(1+2)*2 = 2048 B, 16 cycles for
+    16 of products. 2:4 of A: 128*2 + 1536 + 128*2*0.125 = 1824 B, 14.25 cycles for 8 of products: 1.12 times as fast
+    at one clock. A quarter of the product rate, as on an H20: 64 and 32 cycles, twice as fast."""
+    settings = {
+        "kernels.tiles": [[128, 256]], "kernels.fill_cycles": 1, "kernels.split_k": [1], "power.cap": "100 kW",
+        "memories.l2.bandwidth": "1e9 TB/s", "memories.dram.bandwidth": "1e9 TB/s", "launch.floor": "0 s",
+    }  # fmt: skip
+    for name, gain, cores in (("h100_sxm5", 16 / 14.25, 132), ("h20", 2.0, 78)):
+        arch = nmsim.load_arch(name, overrides=settings)
+        dense, sparse = (
+            nmsim.simulate(arch, nmsim.gemm(128 * cores, 256, 8192, pattern=x, operand="A")) for x in ("dense", "2:4")
+        )
+        assert sparse.speedup_over(dense) == pytest.approx(gain, rel=1e-4)
 
 
 def test_rooflines():
@@ -120,3 +240,13 @@ def test_a_machine_without_sparsity_runs_dense():
     result = nmsim.simulate("v100_sxm2", nmsim.gemm(512, 512, 512, pattern="2:4"))
     assert result.macs_executed == result.macs_dense
     assert "has none" in result.skipped_because[0]
+
+
+@pytest.mark.parametrize("name", ["h100_sxm5", "h20", "a100_sxm4_80gb", "rtx3090", "rtx4070ti_super"])
+def test_the_operand_that_is_sparse_makes_no_difference_to_a_square_product(name: str):
+    """Instructions take the sparse operand first; with n:m in B they compute the transposed product, as large."""
+    times = [
+        nmsim.simulate(name, nmsim.gemm(4096, 4096, 4096, pattern="2:4", operand=operand)).latency_s
+        for operand in "AB"
+    ]  # fmt: skip
+    assert times[0] == pytest.approx(times[1], rel=0.01)

@@ -55,8 +55,9 @@ def test_mask_searches_compare(pattern: str, comparisons: float):
     per_comparison = result.energy_columns().sum(axis=1)
     assert (per_comparison >= 0).all()
     gpu = nmsim.simulate("a100_sxm4_80gb", work)
-    lanes = nmsim.load_arch("a100_sxm4_80gb").vector.lanes
-    assert gpu.columns["cause.useful"][0] == pytest.approx(640 * max(comparisons, 1.0) / lanes)
+    unit = nmsim.load_arch("a100_sxm4_80gb").vector
+    operations = max(comparisons, 1.0) * (unit.search if work.patterns[work["a_pattern"][0]].has_groups else 1.0)
+    assert gpu.columns["cause.useful"][0] == pytest.approx(640 * operations / unit.lanes)
 
 
 def test_a_search_whose_result_is_not_skipped_writes_it_dense():

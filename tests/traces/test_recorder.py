@@ -61,8 +61,11 @@ def test_mask_searches_of_any_period_are_one_row(refresh, steps, pattern):
     """A mask searched every r steps has repeat steps // r, and parts no phase. Searches that never share a step have
     no order among themselves; all else is in the planner's.
     """
-    prunes = (Prune("FF", "weight", "in", refresh[0]), Prune("BP", "weight", "out", refresh[1]))
-    work = net().training(Recipe("mine", prunes), pattern, steps=steps)
+    prunes = (
+        Prune(stage="FF", operand="weight", direction="in", refresh=refresh[0]),
+        Prune(stage="BP", operand="weight", direction="out", refresh=refresh[1]),
+    )
+    work = net().training(Recipe(name="mine", prunes=prunes), pattern, steps=steps)
     recorder = Recorder()
     play(recorder, work, range(steps), evaluate=False)
     trace = recorder.finish(INFO | {"recipe": "mine"})

@@ -58,7 +58,7 @@ def config(task: str, recipe: str = "dense", steps: int = 4, **more: Any) -> Tra
     name, options = TASKS[task]["data"]
     fields: dict[str, Any] = {
         "kind": "training", "model": TASKS[task]["model"], "data": {"name": name, "options": options},
-        "recipe": recipe, "pattern": RECIPES.get(recipe, "dense"), "steps": steps, "batch": 4,
+        "recipe": recipe, "pattern": RECIPES.get(str(recipe), "dense"), "steps": steps, "batch": 4,
         "schedule": {"name": "constant", "rate": 0.01}, "evaluate_every": 2, "check_every": 1,
     }  # fmt: skip
     return TrainingFile.model_validate(fields | more)
@@ -207,7 +207,6 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path, content: bytes | None):
         ({"model": {"name": "mlp", "sizes": {"widht": 3}}}, "unknown size of mlp 'widht'; did you mean width"),
         ({"model": {"name": "mlp", "sizes": {"classes": 3}}}, "classes of mlp is 10 by the data"),
         ({"batch": 1000}, "larger than the split"),
-        ({"recipe": "bdwp", "pattern": "dense"}, "needs a pattern"),
         ({"model": {"name": "mlp", "sizes": {"depth": 2}}, "recipe": "bdwp", "pattern": "2:4"}, "prunes nothing of"),
         ({"keep_dense": ["fc9"], "recipe": "bdwp", "pattern": "2:4"}, "fc9"),
     ],
@@ -226,7 +225,8 @@ def test_mistakes_are_refused_before_training(change: dict[str, Any], message: s
             "a warm-up of 5 steps is longer than the run of 4",
         ),
         ({"schedule": {"name": "cosine", "rate": 0.1, "every": 5}}, "`every` belongs to the step schedule"),
-        ({"recipe": "asp", "pattern": "2:4", "start": 4}, "starts at step 4 of 4 never prunes"),
+        ({"recipe": "asp", "pattern": "2:4", "start": 5}, "starts at step 5 of 4: it never prunes"),
+        ({"recipe": "bdwp", "pattern": "dense"}, "needs a pattern"),
         ({"optimizer": {"name": "adamw", "momentum": 0.9}}, "momentum belongs to sgd"),
     ],
 )
@@ -290,3 +290,24 @@ def test_a_killed_command_continues_to_the_same_file(kill: signal.Signals, tmp_p
     assert b"continuing at step" in output
     assert (tmp_path / "run.npz").read_bytes() == (tmp_path / "whole" / "run.npz").read_bytes()
     assert not (tmp_path / "run.npz.checkpoint").exists()
+
+
+def test_the_first_sparse_step_is_that_of_layers_that_fit():
+    """SdGf-Geometric towards 1:4 has 8:32, 4:16, 2:8, 1:4, five steps each: 24 channels take the third and the last."""
+    model = {"name": "mlp", "sizes": {"width": 24}}
+    trainer = Trainer(config("mlp", "sdgf_geometric", steps=20, pattern="1:4", model=model))
+    trainer.train()
+    trace = trainer.trace()
+    assert trace.info["first_sparse_step"] == 10
+    assert next(p.first_step for p in trace.executed.phases if p.name == "sparse") == 10
+
+
+def test_mask_flips_are_counted_from_the_first_mask():
+    """A mask that changes within the first interval shows up in its flips and its churn."""
+    trainer = Trainer(config("mlp", "ste", steps=4, pattern="2:4", evaluate_every=4, schedule={
+        "name": "constant", "rate": 0.5,
+    }))  # fmt: skip
+    trainer.train()
+    table = trainer.trace().intervals
+    assert table["mask_flips"].max() > 0
+    assert np.nanmax(table["mask_churn"]) > 0

@@ -1,7 +1,5 @@
 """Recipes at work: what each does to the weights and gradients of a layer, when masks are searched, what is counted."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +8,7 @@ from hypothesis import strategies as st
 from nmsim.errors import ShapeError, UnsupportedError
 from nmsim.sparsity.mask import magnitude_mask
 from nmsim.sparsity.pattern import Pattern
-from nmsim.sparsity.recipe import RECIPES, Prune, Recipe, get_recipe
+from nmsim.sparsity.recipe import Prune, Recipe, get_recipe
 from nmsim.sparsity.stats import both_kept_probability
 from nmsim.specfile import read_text, validate
 from nmsim.train.layers.base import Run
@@ -24,7 +22,9 @@ from nmsim.workloads.modelfile import ModelFile
 from nmsim.workloads.optable import Phase
 from nmsim.workloads.pruning import mask_search
 
-TRAINING = [name for name, recipe in RECIPES.items() if recipe.trains and recipe.prunes]
+BOTH = get_recipe("sdwp").prunes + get_recipe("sdgp").prunes
+INPUTS = Prune(stage="FF", operand="activation", direction="in")
+TRAINING = ("ste", "srste", "sdgp", "sdgp_maxnorm", "sdwp", "bdwp", "static", "asp")
 SHAPES = st.one_of(
     st.tuples(st.integers(1, 4).map(lambda x: 16 * x), st.integers(1, 4).map(lambda x: 16 * x)),
     st.tuples(st.just(3), st.just(3), st.integers(1, 2).map(lambda x: 16 * x), st.integers(1, 3).map(lambda x: 16 * x)),
@@ -43,6 +43,8 @@ class Heard(list):
 
 
 def execution(recipe, pattern="2:4", **more):
+    """The recipe on layer x, `asp` from the first step on."""
+    recipe = get_recipe("asp").starting_at(0) if recipe == "asp" else recipe
     return Execution(recipe, pattern, {"x": ("FF", "BP")}, **more)
 
 
@@ -87,7 +89,7 @@ def test_straight_through_gradient(shape, text, decay, seed):
     weight, gradient = weights(shape, seed), weights(shape, seed + 1)
     mask = magnitude_mask(weight, text, -2)
     expected = np.where(mask, gradient, gradient + decay * weight)
-    run = execution(replace(get_recipe("srste"), decay=decay), text)
+    run = execution(get_recipe("srste").with_(decay=decay), text)
     run.forward_weight("x", weight)
     np.testing.assert_allclose(run.weight_gradient("x", weight, gradient.copy()), expected, rtol=1e-14)
 
@@ -107,7 +109,7 @@ def test_gradient_of_pruned_weights(rule):
     """Both rules give pruned weights no gradient; `masked` sets them to zero, `autodiff` leaves them."""
     weight, gradient = weights((8, 4)), weights((8, 4), 1)
     dense, mask = weight.copy(), magnitude_mask(weights((8, 4)), "2:4", -2)
-    run = execution(Recipe("r", (Prune("FF", "weight", "in"),), gradient=rule))
+    run = execution(Recipe(name="r", prunes=(Prune(stage="FF", operand="weight", direction="in"),), gradient=rule))
     run.forward_weight("x", weight)
     np.testing.assert_array_equal(run.weight_gradient("x", weight, gradient.copy()), gradient * mask)
     np.testing.assert_array_equal(weight, dense * mask if rule == "masked" else dense)
@@ -222,7 +224,9 @@ def test_masks_follow_the_weights():
 )
 def test_refresh_period(refresh, start, searched):
     """Searches of 7 steps: at `start` and every `refresh` steps from there; with 0 only once."""
-    recipe = Recipe("r", (Prune("FF", "weight", "in", refresh=refresh),), start=start)
+    recipe = Recipe(
+        name="r", prunes=(Prune(stage="FF", operand="weight", direction="in", refresh=refresh),), start=start
+    )
     run, found = execution(recipe), []
     for step in range(7):
         run.begin_step(step)
@@ -234,7 +238,7 @@ def test_refresh_period(refresh, start, searched):
 
 
 def test_a_skipped_step_does_not_skip_a_search():
-    run = execution(Recipe("r", (Prune("FF", "weight", "in", refresh=10),)))
+    run = execution(Recipe(name="r", prunes=(Prune(stage="FF", operand="weight", direction="in", refresh=10),)))
     for step in (0, 9, 25, 29, 30):
         run.begin_step(step)
         run.forward_weight("x", weights((8, 4)))
@@ -286,7 +290,10 @@ def layers():
 def test_ops_are_those_of_the_plan(recipe, text):
     """One executed step has the products, patterns, axes and mask searches that the planner lists for it."""
     heard = Heard()
-    run = Run(Products(listener=heard), Execution.of(net(), recipe, text, listener=heard))
+    run = Run(
+        Products(listener=heard),
+        Execution.of(net(), recipe, text, listener=heard, start=0 if recipe == "asp" else None),
+    )
     for layer, x, dy in layers().values():
         layer.forward(run, weights(x).astype(np.float32))
         layer.backward(run, weights(dy).astype(np.float32), (True,))
@@ -332,7 +339,7 @@ def test_mask_search_as_the_listener_hears_it():
     heard = Heard()
     run = execution("srste", listener=heard)
     run.forward_weight("x", weights((8, 16)))
-    prune = Prune("FF", "weight", "in")
+    prune = Prune(stage="FF", operand="weight", direction="in")
     assert heard == [("x", "PRUNE", "prune", mask_search(prune, Pattern.parse("2:4"), 16, 8))]
     assert heard[0][3]["c_elements"] == 64
 
@@ -367,11 +374,13 @@ def test_phases_of_the_plan():
     assert both.info["start"] == 5
 
 
-def test_plan_that_never_starts_is_dense():
+def test_a_recipe_that_starts_with_the_last_step_trains_dense():
     work = net().forward()
-    late = work.training("asp", "2:4", steps=4, start=9)
-    assert late.phases == (Phase("dense", 0, 4),)
+    late = work.training("asp", "2:4", steps=4, start=4)
+    assert late.phases == (Phase("train", 0, 4),)
     assert set(late.to_frame()["b_pattern"]) == {"dense"}
+    with pytest.raises(UnsupportedError, match="starts at step 9 of 4: it never prunes"):
+        work.training("asp", "2:4", steps=4, start=9)
 
 
 @pytest.mark.parametrize("recipe", ["static", "srste", "bdwp"])
@@ -379,7 +388,8 @@ def test_plan_that_never_starts_is_dense():
 def test_checkpoint(recipe, refresh):
     """Continued from a state after 6 of 9 steps, a run has the masks of the run that was not interrupted."""
     described = get_recipe(recipe)
-    described = replace(described, prunes=tuple(replace(p, refresh=refresh) for p in described.prunes))
+    prunes = tuple(p.model_copy(update={"refresh": refresh}) for p in described.prunes)
+    described = described.with_(prunes=prunes)
     straight, run = execution(described), execution(described)
     for step in range(9):
         if step == 6:
@@ -416,7 +426,7 @@ def test_state_of_another_run_is_refused():
     run.forward_weight("x", weights((8, 8)))
     with pytest.raises(ShapeError, match="'searches/FF/x', which recipe 'sdwp'"):
         execution("sdwp").restore(run.state())
-    with pytest.raises(ShapeError, match="no 'step'"):
+    with pytest.raises(ShapeError, match="no 'found'"):
         run.restore({})
 
 
@@ -463,11 +473,11 @@ def test_types_are_kept(recipe, dtype):
     ("make", "message"),
     [
         (lambda: execution("srtse"), "did you mean srste"),
-        (lambda: execution(Recipe("r", (Prune("FF", "activation", "in"),))), "activation along 'in' in FF, which tr"),
-        (lambda: execution(Recipe("r", get_recipe("sdwp").prunes + get_recipe("sdgp").prunes)), "two operands of"),
+        (lambda: execution(Recipe(name="r", prunes=(INPUTS,))), "activation along 'in' in FF, which tr"),
+        (lambda: get_recipe("sdwp").with_(prunes=BOTH), "two operands of"),
         (lambda: get_recipe("dense").starting_at(3), "no masks that could start at step 3"),
-        (lambda: get_recipe("asp").starting_at(-1), "at least 0, not -1"),
-        (lambda: get_recipe("asp").starting_at(1.5), "at least 0, not 1.5"),
+        (lambda: get_recipe("asp").starting_at(-1), "expected a step, as 300, or a share of the run, as 30 %; got -1"),
+        (lambda: get_recipe("asp").starting_at(1.5), "at most 100 %, got 1.5"),
         (lambda: Execution.of(net(), "bdwp", "2:4", ["nothing"]), "no layer matches 'nothing'"),
     ],
 )  # fmt: skip

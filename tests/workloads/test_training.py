@@ -197,7 +197,7 @@ def test_gradient_masks():
 
 def test_refresh_period():
     """In 100 steps a mask renewed every 30 is searched at steps 0, 30, 60 and 90; in 10 once; a given one never."""
-    slow = Recipe("slow", (Prune("FF", "weight", "in", refresh=30),))
+    slow = Recipe(name="slow", prunes=(Prune(stage="FF", operand="weight", direction="in", refresh=30),))
     assert {r for (r,) in rows(net(MLP).training(slow, "2:4", steps=100), "PRUNE", "repeat")} == {4}
     assert {r for (r,) in rows(net(MLP).training(slow, "2:4", steps=10), "PRUNE", "repeat")} == {1}
     assert rows(net(MLP).training("static", "2:4", steps=100), "PRUNE", "repeat") == []
@@ -273,7 +273,14 @@ def test_info():
         ({"master_dtype": "fp23"}, UnsupportedError, "unknown dtype 'fp23'"),
         ({"steps": 0}, ShapeError, "steps must be a whole number of at least 1"),
         ({"steps": 1.5}, ShapeError, "steps must be a whole number"),
-        ({"recipe": Recipe("odd", (Prune("WU", "weight", "in"),)), "pattern": "2:4"}, UnsupportedError, "no operand"),
+        (
+            {
+                "recipe": Recipe(name="odd", prunes=(Prune(stage="WU", operand="weight", direction="in"),)),
+                "pattern": "2:4",
+            },
+            UnsupportedError,
+            "no operand",
+        ),
     ],
 )
 def test_mistakes(arguments, error, message):

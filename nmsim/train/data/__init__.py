@@ -5,6 +5,7 @@ from nmsim.train.data.binary import from_cifar, from_idx
 from nmsim.train.data.checks import DataError
 from nmsim.train.data.dataset import IGNORED, Dataset, Split
 from nmsim.train.data.images import images
+from nmsim.train.data.knowledge import knowledge
 from nmsim.train.data.load import GENERATED, load_data
 from nmsim.train.data.npz import from_npz
 from nmsim.train.data.sequences import markov, recall
@@ -25,6 +26,7 @@ __all__ = [
     "from_npz",
     "from_text",
     "images",
+    "knowledge",
     "load_data",
     "markov",
     "recall",

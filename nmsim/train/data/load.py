@@ -14,6 +14,7 @@ from nmsim.train.data.binary import from_cifar, from_idx, idx_file
 from nmsim.train.data.checks import DataError, file_error
 from nmsim.train.data.dataset import Dataset
 from nmsim.train.data.images import images
+from nmsim.train.data.knowledge import knowledge
 from nmsim.train.data.npz import from_npz
 from nmsim.train.data.sequences import markov, recall
 from nmsim.train.data.signals import signals
@@ -26,6 +27,7 @@ GENERATED: dict[str, Callable[..., Dataset]] = {
     "translation": translation,
     "recall": recall,
     "markov": markov,
+    "knowledge": knowledge,
 }
 
 

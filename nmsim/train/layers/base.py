@@ -19,13 +19,15 @@ Array = np.ndarray
 class Parameter:
     """A learned array and its gradient, set by the backward pass.
 
-    `decays`: whether weight decay applies (weights and embeddings, not scales, shifts and biases).
+    `decays`: whether weight decay applies (weights and embeddings, not scales, shifts and biases). `rate` is a factor
+    on the learning rate.
     """
 
     name: str
     value: Array
     decays: bool = True
     grad: Array | None = None
+    rate: float = 1.0
 
 
 class Sparsifier:
@@ -49,6 +51,21 @@ class Sparsifier:
     def weight_gradient(self, layer: str, weight: Array, gradient: Array) -> Array:
         """The gradient that the optimizer gets for the weight."""
         return gradient
+
+    def adapter(self, layer: str) -> Any:
+        """What is added to the product of a linear layer, with a `forward` and a `backward`; None: nothing."""
+        return None
+
+    def see_input(self, layer: str, x: Array) -> None:
+        """The input of a layer with a weight, as its forward product reads it."""
+
+    def order(self, layer: str, stage: str) -> Array | None:
+        """The order of channels along which the groups of a weight run, None where it is their own."""
+        return None
+
+    def weight_dtype(self, layer: str) -> str:
+        """The type that the weight of the layer's products is rounded to, empty where it is that of all operands."""
+        return ""
 
 
 @dataclass

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from nmsim.errors import ShapeError
+from nmsim.train.layers import winograd
 from nmsim.train.layers.base import Array, Run
 from nmsim.train.layers.linear import Weighted, gradient_operand, weight_operand
-from nmsim.train.parallel import products_in_parallel
+from nmsim.train.parallel import products_in_parallel, scratch
 from nmsim.train.products import Multiply, Operand
 
 PATCH_BYTES = 1 << 19
@@ -43,9 +44,13 @@ class Conv2d(Weighted):
         (x,) = inputs
         weight, pattern = run.sparsifier.forward_weight(self.name, self.weight.value)
         y = np.empty((x.shape[0], *self._output_size(x), weight.shape[-1]), x.dtype)
-        b = weight_operand(weight, pattern, "k", -2)
+        run.sparsifier.see_input(self.name, x)
+        b = weight_operand(run, self.name, "FF", weight, pattern, -2)
         with self._op(run, "FF", y, Operand("activation", x.size), b, Operand("activation", y.size)) as multiply:
-            self._patches_times(multiply, x, weight, y, self.stride, self.padding)
+            if self._few_multiplications(run, y):
+                winograd.convolve(multiply, x, weight, y, self.padding, y[0].size * weight[..., 0].size)
+            else:
+                self._patches_times(multiply, x, weight, y, self.stride, self.padding)
         if self.bias is not None:
             y += self.bias.value
         if run.training:
@@ -60,7 +65,10 @@ class Conv2d(Weighted):
         dw = np.empty_like(weight.value)
         a, b = Operand("activation", x.size), Operand("gradient", dy.size)
         with self._op(run, "WU", dy, a, b, Operand("weight_gradient", dw.size)) as multiply:
-            self._weight_gradient(multiply, x, dy, dw)
+            if self._few_multiplications(run, dy):
+                winograd.weight_gradient(multiply, x, dy, dw, self.padding)
+            else:
+                self._weight_gradient(multiply, x, dy, dw)
         weight.grad = run.sparsifier.weight_gradient(self.name, weight.value, dw)
         if self.bias is not None:
             self.bias.grad = dy.sum(axis=(0, 1, 2))
@@ -83,15 +91,31 @@ class Conv2d(Weighted):
     def _input_gradient(self, run: Run, x: Array, dy: Array) -> Array:
         dy, gradient_pattern = run.sparsifier.backward_gradient(self.name, dy)
         weight, pattern, along = run.sparsifier.backward_weight(self.name, self.weight.value)
-        b = weight_operand(weight, pattern, "k" if along == -1 else "n", along)
+        b = weight_operand(run, self.name, "BP", weight, pattern, along)
         with self._op(
             run, "BP", dy, gradient_operand(dy, gradient_pattern), b, Operand("gradient", x.size)
         ) as multiply:
+            if self.padding < self.kernel and self._few_multiplications(run, x):
+                return self._by_winograd(multiply, x, dy, weight)
             if self.stride == 1 and self.groups == 1 and self.padding < self.kernel:
                 return self._full_correlation(multiply, x, dy, weight)
             if self.kernel > self.stride and self.groups == 1:
                 return self._shuffled(multiply, x, dy, weight)
             return self._scattered(multiply, x, dy, weight)
+
+    def _few_multiplications(self, run: Run, maps: Array) -> bool:
+        """Whether Winograd's form serves for these maps: for float32 operands that are not rounded for emulation."""
+        if maps.dtype != np.float32 or run.products.precision.products != "fp32":
+            return False
+        plain = self.kernel == winograd.KERNEL and self.stride == 1 and self.groups == 1
+        return plain and winograd.pays(maps.shape, self.weight.value.shape[2:])
+
+    def _by_winograd(self, multiply: Multiply, x: Array, dy: Array, weight: Array) -> Array:
+        """The gradient as dy convolved with the flipped weight, by Winograd's form."""
+        dx = np.empty_like(x)
+        flipped, macs = weight[::-1, ::-1].swapaxes(2, 3), dy[0].size * weight[..., 0].size
+        winograd.convolve(multiply, dy, flipped, dx, self.kernel - 1 - self.padding, macs)
+        return dx
 
     def _full_correlation(self, multiply: Multiply, x: Array, dy: Array, weight: Array) -> Array:
         """The gradient of a stride-1 convolution: dy convolved with the flipped weight, where that costs no more."""
@@ -106,14 +130,15 @@ class Conv2d(Weighted):
         """dx of a strided convolution, all inputs that lie at one output's stride at once.
 
         With u + p = s·q + r, dx[u] is the sum over j < J = ceil(K/s) of dy[q - j] · W[r + s·j]ᵀ: windows of J outputs
-        times a matrix with a column for each r and channel, zero where r + s·j is beyond the kernel.
+        times a matrix for each r down, with columns for each r across and channel, zero where r + s·j is beyond the
+        kernel; the first rows of a matrix are left out where they are zero altogether.
         """
         s, pad, (height, width), (ho, wo) = self.stride, self.padding, x.shape[1:3], dy.shape[1:3]
         reach, ci, co = -(-self.kernel // s), x.shape[3], dy.shape[3]
         taps = np.zeros((reach * s, reach * s, ci, co), weight.dtype)
         taps[: self.kernel, : self.kernel] = weight
         by_rest = taps.reshape(reach, s, reach, s, ci, co)[::-1, :, ::-1]
-        matrix = np.ascontiguousarray(by_rest.transpose(0, 2, 5, 1, 3, 4)).reshape(reach * reach * co, s * s * ci)
+        matrices = np.ascontiguousarray(by_rest.transpose(1, 0, 2, 5, 3, 4)).reshape(s, reach * reach * co, s * ci)
         rows, columns = ((n - 1 + pad) // s + 1 for n in (height, width))
         after = [(reach - 1, max(0, n - m)) for n, m in ((rows, ho), (columns, wo))]
         dx = np.empty_like(x)
@@ -122,7 +147,11 @@ class Conv2d(Weighted):
             part = np.pad(dy[images], ((0, 0), *after, (0, 0)))
             count, out = len(part), (len(part), rows, columns)
             patches = self._patches(part, out, 1, 0, reach).reshape(count * rows * columns, -1)
-            mixed = multiply(patches, matrix, macs=count * ho * wo * weight.size)
+            mixed = scratch("mixed", (len(patches), s, s * ci), x.dtype)
+            for rest, rows_of_rest in enumerate(matrices):
+                none = (reach - len(range(rest, self.kernel, s))) * reach * co
+                macs = count * ho * wo * weight[rest::s].size
+                multiply(patches[:, none:], rows_of_rest[none:], out=mixed[:, rest], macs=macs)
             whole = mixed.reshape(*out, s, s, ci).transpose(0, 1, 3, 2, 4, 5).reshape(count, rows * s, columns * s, ci)
             dx[images] = whole[:, pad : pad + height, pad : pad + width]
 
@@ -210,13 +239,15 @@ class Conv2d(Weighted):
             return x
         padded = x
         if padding:
-            padded = np.empty((count, height + 2 * padding, width + 2 * padding, channels), x.dtype)
+            padded = scratch("padded", (count, height + 2 * padding, width + 2 * padding, channels), x.dtype)
             padded[:, :padding] = padded[:, -padding:] = 0.0
             padded[:, :, :padding] = padded[:, :, -padding:] = 0.0
             padded[:, padding:-padding, padding:-padding] = x
         n, h, w, c = padded.strides
         shape, strides = (count, *out[1:3], size, size * channels), (n, h * stride, w * stride, h, c)
-        return np.ascontiguousarray(as_strided(padded, shape, strides, writeable=False))
+        patches = scratch("patches", shape, x.dtype)
+        np.copyto(patches, as_strided(padded, shape, strides, writeable=False))
+        return patches
 
     def _image_bytes(self, out: tuple[int, ...], channels: int, itemsize: int) -> int:
         """Bytes of the patches of one image for an output of this shape."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import prod
+from zlib import crc32
 
 import numpy as np
 
@@ -19,6 +20,11 @@ RESCALE_EPSILON = 1e-4
 """Added to the L1 norm that is divided by (github.com/BradMcDanel/sdgp sdgp.py)."""
 
 
+def stream(seed: int, name: str, step: int) -> np.random.Generator:
+    """What is random of something at a step: the same whenever it is drawn, so that a checkpoint need not keep it."""
+    return np.random.default_rng([seed, crc32(name.encode()), step])
+
+
 def search(weight: Array, pattern: Pattern, direction: str, groups: int = 1) -> Mask:
     """The magnitude mask of a weight [..., in, out] with groups along a direction, at one kernel position each.
 
@@ -33,14 +39,6 @@ def search(weight: Array, pattern: Pattern, direction: str, groups: int = 1) -> 
     rows = np.moveaxis(weight, -3 - axis, 0)
     mask = magnitude_mask(rows.reshape(len(rows), -1), pattern, -1)
     return np.moveaxis(mask.reshape(rows.shape), 0, -3 - axis)
-
-
-def search_gradient(gradient: Array, pattern: Pattern, groups: int = 1) -> Mask:
-    """The magnitude mask of a gradient [..., out] with groups along its last axis; a fan-in counts one of `groups`."""
-    if pattern.kind != "fan_in":
-        return magnitude_mask(gradient, pattern, -1)
-    rows = gradient.reshape(*gradient.shape[:-1], groups, -1)
-    return magnitude_mask(rows, pattern, -1).reshape(gradient.shape)
 
 
 def _in_blocks(array: Array, pattern: Pattern, axis: int) -> Mask:

@@ -1,69 +1,22 @@
-"""Recipes against reference vectors: real layers run forward and backward, compared with published functions.
+"""Recipes that mask weights or gradients: real layers run forward and backward, compared with published functions.
 
-Every entry of this part of the index is walked with its own parameters and tolerance; the vectors hold weights in
-PyTorch's layout, [out, in] and [out, in, kh, kw]. A weight gradient G that a vector prescribes is produced by a batch
-of unit inputs: x = 1 and dy = G give dW = xᵀ dy = G exactly.
+The vectors hold weights in PyTorch's layout, [out, in] and [out, in, kh, kw]. A weight gradient G that a vector
+prescribes is produced by a batch of unit inputs: x = 1 and dy = G give dW = xᵀ dy = G exactly.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 
+from nmsim.sparsity import structure
 from nmsim.sparsity.recipe import Recipe, get_recipe
 from nmsim.train.layers.base import Run
 from nmsim.train.layers.conv import Conv2d
 from nmsim.train.layers.linear import Linear
 from nmsim.train.products import Products
 from nmsim.train.recipes.execution import Execution
-
-HERE = (
-    "aqt_srste", "asp_m4n2_1d", "bdwp_conv", "bdwp_linear", "srste_conv_nhwc", "srste_linear", "srste_sgd_trajectory",
-    "ste_sgd_trajectory",
-)  # fmt: skip
-EXECUTED = re.compile(r"(aqt_)?(srste|ste|sdgp|sdwp|bdwp|asp_m4n2)(_|$)")
-
-
-@dataclass
-class Entry:
-    """One file of the index: its arrays, its parameters and the relative tolerance it states (0: exact)."""
-
-    arrays: dict[str, np.ndarray]
-    params: dict[str, Any]
-    rtol: float
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self.arrays[name]
-
-    def equals(self, name: str, found: np.ndarray) -> None:
-        """`found` within the tolerance; atol is rounding of sums of terms of order 1, which may cancel."""
-        np.testing.assert_allclose(found, self[name], rtol=self.rtol, atol=1e-14, err_msg=name)
-
-
-def stem(entry: dict[str, Any]) -> str:
-    return entry["file"].removesuffix(f"_{entry['set']}.npz")
-
-
-def index(golden: Path) -> list[dict[str, Any]]:
-    if not (golden / "recipes" / "index.json").is_file():
-        pytest.skip("no vectors of recipes here")
-    return json.loads((golden / "recipes" / "index.json").read_text(encoding="utf-8"))["entries"]
-
-
-def load(golden: Path, name: str) -> Entry:
-    found = [entry for entry in index(golden) if stem(entry) == name]
-    if not found:
-        pytest.skip(f"the index has no entry {name}")
-    with np.load(golden / "recipes" / found[0]["file"]) as data:
-        arrays = dict(data)
-    tolerance = re.search(r"rtol ([0-9.e-]+)", found[0]["tolerance"])
-    return Entry(arrays, found[0]["params"], float(tolerance[1]) if tolerance else 0.0)
+from tests.golden.entries import Entry, checks
 
 
 def run(recipe: str | Recipe, pattern: str) -> tuple[Run, Execution]:
@@ -97,7 +50,7 @@ def nhwc(nchw: np.ndarray) -> np.ndarray:
 
 
 def with_decay(recipe: str, decay: float) -> Recipe:
-    return replace(get_recipe(recipe), decay=decay)
+    return get_recipe(recipe).with_(decay=decay)
 
 
 def check_prescribed(recipe: Recipe, pattern: str, weight: np.ndarray, mask: np.ndarray, g: np.ndarray) -> np.ndarray:
@@ -126,39 +79,37 @@ def _rows(weight: np.ndarray) -> np.ndarray:
     return weight.T if weight.ndim == 2 else hwio(weight).reshape(-1, weight.shape[0])
 
 
-def patterns(entry: Entry, array: str) -> list[tuple[str, str]]:
-    """The patterns that the names of arrays carry: `mask_2_4` gives ("2_4", "2:4")."""
-    tags = [name.removeprefix(f"{array}_") for name in entry.arrays if name.startswith(f"{array}_")]
-    return [(tag, tag.replace("_", ":")) for tag in tags]
-
-
-def test_srste_linear(golden: Path):
+@checks("srste_linear")
+def check_srste_linear(entry: Entry) -> None:
     """Published `Sparse` of NM-sparsity: W·mask forward, G + decay·(1 - mask)·W backward."""
-    entry = load(golden, "srste_linear")
     recipe = with_decay("srste", entry.params["decay"])
-    for tag, pattern in patterns(entry, "mask"):
+    for tag, pattern in entry.patterns("mask"):
         weight, mask = entry[f"W_{tag}"], entry[f"mask_{tag}"]
         np.testing.assert_array_equal(entry[f"Ws_{tag}"], weight * mask)
         entry.equals(f"gradW_{tag}", check_prescribed(recipe, pattern, weight, mask, entry[f"G_{tag}"]))
 
 
-def test_ste_gradient_is_the_upstream_gradient(golden: Path):
-    entry = load(golden, "srste_linear")
-    for tag, pattern in patterns(entry, "mask"):
+@checks("srste_linear")
+def check_ste_gradient_is_the_upstream_gradient(entry: Entry) -> None:
+    for tag, pattern in entry.patterns("mask"):
         weight, mask, g = (entry[f"{name}_{tag}"] for name in ("W", "mask", "G"))
         np.testing.assert_array_equal(check_prescribed(get_recipe("ste"), pattern, weight, mask, g), g)
 
 
-def test_srste_conv(golden: Path):
-    """Published `Sparse_NHWC`. Its groups straddle kernel positions where m does not divide the input channels; the
-    plan leaves such a layer dense, so the file's stem has no counterpart here."""
-    entry = load(golden, "srste_conv_nhwc")
+@checks("srste_conv_nhwc")
+def check_srste_conv(entry: Entry) -> None:
+    """Published `Sparse_NHWC`. Its groups straddle kernel positions where m does not divide the input channels; a
+    plan leaves such a layer dense, and only the mask of flattened groups is compared."""
     recipe = with_decay("srste", entry.params["decay"])
     checked = 0
     for name in (name.removeprefix("nm_") for name in entry.arrays if name.startswith("nm_")):
         n, m = entry[f"nm_{name}"]
         weight = entry[f"W_{name}"]
+        flat = structure.flat_mask(weight.transpose(0, 2, 3, 1), n, m).transpose(0, 3, 1, 2)
+        np.testing.assert_array_equal(flat, entry[f"mask_{name}"])
         if weight.shape[1] % m:
+            expected = entry[f"G_{name}"] + entry.params["decay"] * (1 - flat) * weight
+            entry.equals(f"gradW_{name}", expected)
             continue
         gradient = check_prescribed(recipe, f"{n}:{m}", weight, entry[f"mask_{name}"], entry[f"G_{name}"])
         entry.equals(f"gradW_{name}", gradient)
@@ -166,44 +117,44 @@ def test_srste_conv(golden: Path):
     assert checked
 
 
-def test_aqt_srste(golden: Path):
+@checks("aqt_srste")
+def check_aqt_srste(entry: Entry) -> None:
     """The flax module of AQT, whose kernels are [in, out] and whose default groups run along the last axis, out.
 
     Given to a layer as [out, in] its groups run along in; the effective decay is the class default.
     """
-    entry = load(golden, "aqt_srste")
     recipe = with_decay("srste", entry.params["effective_lambda"])
-    for tag, pattern in patterns(entry, "mask"):
+    for tag, pattern in entry.patterns("mask"):
         np.testing.assert_allclose(entry[f"Ws_{tag}"], entry["W"] * entry[f"mask_{tag}"], rtol=entry.rtol)
         gradient = check_prescribed(recipe, pattern, entry["W"], entry[f"mask_{tag}"], entry["G"])
         entry.equals(f"gradW_{tag}", gradient)
 
 
-def test_asp_masks(golden: Path):
+@checks("asp_m4n2_1d")
+def check_asp_masks(entry: Entry) -> None:
     """`create_mask(., "m4n2_1d")` of apex on linear and convolution weights; then gradients and weights are masked."""
-    entry = load(golden, "asp_m4n2_1d")
     for name in ("linear", "conv2d"):
         weight, mask = entry[f"W_{name}"].astype(np.float64), entry[f"mask_{name}"]
         g = np.random.default_rng(0).standard_normal(weight.shape)
-        gradient = check_prescribed(get_recipe("asp"), "2:4", weight, mask, g)
+        gradient = check_prescribed(get_recipe("asp").starting_at(0), "2:4", weight, mask, g)
         np.testing.assert_array_equal(gradient, g * mask)
     for name, weight in (("conv1d", entry["W_conv1d"].transpose(2, 1, 0)), ("vec", entry["W_vec"][:, None])):
-        used, _ = run("asp", "2:4")[1].forward_weight("x", weight.copy())
+        used, _ = run("static", "2:4")[1].forward_weight("x", weight.copy())
         mask = entry[f"mask_{name}"]
         np.testing.assert_array_equal(used != 0, mask.transpose(2, 1, 0) if mask.ndim == 3 else mask[:, None])
 
 
-def test_bdwp_linear(golden: Path):
+@checks("bdwp_linear")
+def check_bdwp_linear(entry: Entry) -> None:
     """SR-STE, SDWP, SDGP and BDWP on one linear layer.
 
     `srste_hw` (a dense weight in BP) is not in the list: the file gives it only to expose the difference, no
     reference code does it.
     """
-    entry = load(golden, "bdwp_linear")
     pattern = f"{entry.params['N']}:{entry.params['M']}"
     for name in ("dense", "srste", "sdwp", "sdgp", "bdwp"):
         recipe = get_recipe(name)
-        recipe = replace(recipe, decay=entry.params["lam"]) if recipe.decay else recipe
+        recipe = recipe.with_(decay=entry.params["lam"]) if recipe.decay else recipe
         context, execution = run(recipe, pattern if recipe.prunes else "dense")
         layer = linear(entry["W"])
         entry.equals(f"Y_{name}", layer.forward(context, entry["X"]))
@@ -215,19 +166,19 @@ def test_bdwp_linear(golden: Path):
                 np.testing.assert_array_equal(execution.masks["x", stage].T, entry[mask])
 
 
-@pytest.mark.parametrize(
-    ("recipe", "dx", "dw"),
-    [
-        ("bdwp", "dX_bdwp", "dW_bdwp"),
-        ("sdgp", "dX_sdgp_max", "dW_dense"),
-        ("sdgp_maxnorm", "dX_sdgp_maxnorm", "dW_dense"),
-    ],
-)
-def test_bdwp_conv(golden: Path, recipe: str, dx: str, dw: str):
+@checks("bdwp_conv")
+def check_bdwp_conv(entry: Entry) -> None:
     """BDWP, SDGP and its rescaled variant on a convolution with padding."""
-    entry = load(golden, "bdwp_conv")
+    for recipe, dx, dw in (
+        ("bdwp", "dX_bdwp", "dW_bdwp"), ("sdgp", "dX_sdgp_max", "dW_dense"),
+        ("sdgp_maxnorm", "dX_sdgp_maxnorm", "dW_dense"),
+    ):  # fmt: skip
+        _check_conv(entry, recipe, dx, dw)
+
+
+def _check_conv(entry: Entry, recipe: str, dx: str, dw: str) -> None:
     described = get_recipe(recipe)
-    described = replace(described, decay=entry.params["lam"]) if described.decay else described
+    described = described.with_(decay=entry.params["lam"]) if described.decay else described
     context, execution = run(described, f"{entry.params['N']}:{entry.params['M']}")
     layer = conv(entry["W"], padding=entry["W"].shape[2] // 2)
     y = layer.forward(context, nhwc(entry["X"]))
@@ -241,9 +192,9 @@ def test_bdwp_conv(golden: Path, recipe: str, dx: str, dw: str):
             np.testing.assert_array_equal(execution.masks["x", stage], hwio(entry[mask]))
 
 
-def test_sdgp_gradients_of_a_convolution(golden: Path):
+@checks("bdwp_conv")
+def check_sdgp_gradients_of_a_convolution(entry: Entry) -> None:
     """The pruned gradient itself, before and after rescaling."""
-    entry = load(golden, "bdwp_conv")
     for recipe, name in (("sdgp", "G_max"), ("sdgp_maxnorm", "G_maxnorm")):
         execution = run(recipe, f"{entry.params['N']}:{entry.params['M']}")[1]
         pruned, _ = execution.backward_gradient("x", nhwc(entry["G"]))
@@ -251,11 +202,11 @@ def test_sdgp_gradients_of_a_convolution(golden: Path):
         entry.equals(name, pruned.transpose(0, 3, 1, 2))
 
 
-@pytest.mark.parametrize("recipe", ["srste", "ste"])
-def test_sgd_trajectory(golden: Path, recipe: str):
+@checks("(srste|ste)_sgd_trajectory")
+def check_sgd_trajectory(entry: Entry) -> None:
     """A two-layer ReLU network under torch's SGD: weight decay added to the gradient of every parameter, momentum
     starting at the first gradient, loss the mean of squared errors over batch and outputs."""
-    entry = load(golden, f"{recipe}_sgd_trajectory")
+    recipe = entry.name.partition("_")[0]
     params = entry.params
     context, execution = run(with_decay(recipe, params["decay"]), f"{params['N']}:{params['M']}")
     first, second = linear(entry["W1_init"], "1"), linear(entry["W2_init"], "2")
@@ -277,12 +228,3 @@ def test_sgd_trajectory(golden: Path, recipe: str):
             np.testing.assert_allclose(parameter.value.T, expected, rtol=entry.rtol, atol=1e-14)
         for mask, layer in (("m1_steps", "1"), ("m2_steps", "2")):
             np.testing.assert_array_equal(execution.masks[layer, "FF"].T, entry[mask][i])
-
-
-def test_other_entries(golden: Path):
-    """Entries of recipes that are not executed yet are named, so that none is passed over in silence."""
-    entries = index(golden)
-    missed = [stem(entry) for entry in entries if EXECUTED.match(stem(entry)) and stem(entry) not in HERE]
-    assert not missed, f"entries of executed recipes without a test: {missed}"
-    if others := sorted({stem(entry) for entry in entries} - set(HERE)):
-        pytest.skip(f"vectors of recipes not executed yet: {', '.join(others)}")

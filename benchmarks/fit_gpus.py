@@ -1,0 +1,186 @@
+"""Fits the constants of the GPUs that are marked `calibrated:` in their files, and prints them beside those there.
+
+    python -m benchmarks.fit_gpus [--data DIR] [MACHINE ...]
+
+A machine has at most four constants, each on a grid; the rows that they are fitted on are those of FITS, of a
+measured_gemm.csv. The table that ships with `nmsim validate` has not all of them: single figures of comments in
+trackers are cited, not copied. The fit minimises the mean, over the data sets of a machine, of the mean
+absolute relative error, one constant at a time until none moves. What a set's way of measuring adds to each of its
+rows is fitted first to the skinny rows of all its machines and stands in nmsim/validation/data/overheads.yaml.
+Where several kernels or layouts ran the same product, the fastest counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import nmsim
+from nmsim.arch.schema import AnyArch
+from nmsim.validation.points import data_type, set_name
+from nmsim.validation.settings import DATA, Settings
+
+Space = Mapping[str, tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The constants of a machine with their grids, and the rows that they are fitted on: source, device, types."""
+
+    constants: Space
+    rows: tuple[tuple[str, str, tuple[str, ...]], ...]
+
+
+def _nanojoules(*values: float) -> tuple[str, ...]:
+    return tuple(f"{value} nJ" for value in values)
+
+
+TENTHS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+SHARES = (0.7, 0.73, 0.75, 0.8, 0.85, 0.88, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 1.0)
+HALF = ("fp16", "bf16")
+
+FITS = {
+    "rtx3090": Fit(
+        {"cores.mma_efficiency": SHARES, "kernels.exposed_feed": TENTHS, "kernels.sparse.exposed_feed": TENTHS},
+        (("venom", "RTX3090", HALF),),
+    ),
+    "rtx3060": Fit(
+        {"clock": ("1850 MHz", "1880 MHz", "1910 MHz", "1940 MHz"), "kernels.sparse.exposed_feed": TENTHS},
+        (("ao_174", "RTX3060", HALF),),
+    ),
+    "rtx4070ti_super": Fit(
+        {"clock": ("2610 MHz", "2650 MHz", "2700 MHz", "2750 MHz")}, (("ao_174", "RTX4070TiSuper", HALF),)
+    ),
+    "a100_sxm4_80gb": Fit(
+        {"kernels.exposed_feed": TENTHS[:6], "power.core_cycle": _nanojoules(1.2, 1.3, 1.4, 1.5, 1.6, 1.7)},
+        (("llmcompass", "A100-SXM4-80GB", HALF),),
+    ),
+    "a100_pcie_40gb": Fit(
+        {"kernels.sparse.exposed_feed": (0.1, 0.15, 0.2, 0.25, 0.3, 0.4)}, (("pt_90119", "A100", HALF),)
+    ),
+    "h100_sxm5": Fit(
+        {"power.core_cycle": _nanojoules(2.8, 3.0, 3.2, 3.4, 3.6, 3.8)},
+        (("tilelang", "H800-SXM", (*HALF, "fp8")),),
+    ),
+    "v100_sxm2": Fit(
+        {
+            "cores.mma_efficiency": SHARES, "kernels.exposed_feed": TENTHS,
+            "memories.dram.efficiency": (0.8, 0.833, 0.85, 0.87, 0.9),
+        },
+        (("deepbench", "V100-SXM2 (DGX-1)", HALF),),
+    ),
+    "t4": Fit(
+        {
+            "kernels.exposed_feed": TENTHS, "memories.dram.efficiency": (0.8, 0.85, 0.88, 0.9, 0.92, 0.95),
+            "power.core_cycle": _nanojoules(0.35, 0.4, 0.45, 0.5, 0.55),
+        },
+        (("deepbench", "T4", HALF),),
+    ),
+    "mi300x": Fit(
+        {
+            "cores.mma_efficiency": (0.4, 0.45, 0.5, 0.55), "kernels.sparse.mma_efficiency": (0.25, 0.28, 0.3, 0.35),
+            "kernels.fill_cycles": (2500, 5000, 10000),
+        },
+        (("pt_150578", "MI300X", HALF),),
+    ),
+    "mi210": Fit(
+        {
+            "cores.mma_efficiency": SHARES, "kernels.fill_cycles": (1254, 1800, 2500, 3500, 5000),
+            "kernels.dram_efficiency": (0.35, 0.4, 0.45, 0.5, 0.6, 0.8, 1.0),
+        },
+        (("hipblaslt_mi210", "MI210 (gfx90a 104CU)", HALF), ("llmcompass", "MI210", HALF)),
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a data set: the products, and what they took, less what measuring added, with that apart."""
+
+    work: nmsim.Workload
+    measured_s: np.ndarray
+    overhead_s: float
+    family: np.ndarray
+
+    def errors(self, arch: AnyArch) -> list[float]:
+        """The mean absolute relative error of each family of patterns."""
+        predicted = nmsim.simulate(arch, self.work).per_op("latency_s") + self.overhead_s
+        error = np.abs(predicted / self.measured_s - 1.0)
+        return [float(error[self.family == name].mean()) for name in np.unique(self.family)]
+
+
+def rows_of(table: Path, source: str, device: str, dtypes: tuple[str, ...]) -> Rows | None:
+    """The rows of a source, a device and some data types, of quality A and B; the fastest of equal products; None if
+    the table has none."""
+    fastest: dict[tuple[Any, ...], float] = {}
+    with table.open(encoding="utf-8") as file:
+        for row in csv.DictReader(line for line in file if not line.startswith("#")):
+            dtype = data_type(row["dtype"])
+            wanted = (row["source_key"], row["device"]) == (source, device) and dtype in dtypes
+            if wanted and row["quality"] in "AB" and row["time_us"]:
+                pattern = row["pattern"].lower().removeprefix("v")
+                sizes = (int(float(row[x])) for x in "MNK")
+                key = (*sizes, pattern, dtype)
+                fastest[key] = min(float(row["time_us"]) * 1e-6, fastest.get(key, np.inf))
+    if not fastest:
+        return None
+    m, n, k, patterns, types = (list(column) for column in zip(*fastest, strict=True))
+    work = nmsim.gemms(
+        {"m": m, "n": n, "k": k, "pattern": patterns, "operand": ["A"] * len(m), "dtype": types}, name=source
+    )
+    family = np.array([f"{dtype} {min(pattern.count(':'), 2)}" for pattern, dtype in zip(patterns, types, strict=True)])
+    overhead = Settings.beside(Path(DATA)).overhead_s(set_name(source, device, dtypes[0], "dense"))
+    return Rows(work, np.array(list(fastest.values())), overhead, family)
+
+
+def score(name: str, overrides: Mapping[str, Any], rows: list[Rows]) -> float:
+    """The mean over data sets of the mean absolute relative error."""
+    arch = nmsim.load_arch(name, overrides=overrides)
+    return float(np.mean([error for part in rows for error in part.errors(arch)]))
+
+
+def descend(name: str, fit: Fit, rows: list[Rows]) -> dict[str, Any]:
+    """The constants of the least error: one after another on its grid, from those of the file, until none moves."""
+    best: dict[str, Any] = {}
+    least, moved = score(name, best, rows), True
+    while moved:
+        moved = False
+        for path, grid in fit.constants.items():
+            for value in grid:
+                if (error := score(name, best | {path: value}, rows)) < least - 1e-6:
+                    best, least, moved = best | {path: value}, error, True
+    return best
+
+
+def report(names: list[str], table: Path) -> Iterator[str]:
+    """A line for each machine: its error with the constants of its file, and those that fit better, if any."""
+    for name in names:
+        fit = FITS[name]
+        rows = [part for where in fit.rows if (part := rows_of(table, *where)) is not None]
+        if not rows:
+            yield f"{name:16} no rows in {table}"
+            continue
+        better = descend(name, fit, rows)
+        now, then = (score(name, x, rows) for x in ({}, better))
+        changes = ", ".join(f"{path} {value}" for path, value in better.items()) or "no better constants"
+        yield f"{name:16} {100 * now:5.2f} % -> {100 * then:5.2f} %: {changes}"
+
+
+def main() -> None:
+    """Fit the machines that are named, or all."""
+    parser = argparse.ArgumentParser(description="Fit the constants of the GPUs to measured products.")
+    parser.add_argument("machines", nargs="*", choices=[*FITS, []], metavar="MACHINE", help=", ".join(FITS))
+    parser.add_argument("--data", type=Path, default=Path(DATA), metavar="DIR", help="folder of measured_gemm.csv")
+    args = parser.parse_args()
+    for line in report(args.machines or list(FITS), args.data / "measured_gemm.csv"):
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

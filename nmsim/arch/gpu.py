@@ -1,0 +1,108 @@
+"""The parts of an architecture file on a GPU: its cores, its library of kernels, its caches, its power."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from nmsim.arch.fields import Dtype, Rate, Rates, Ratio, Share, Tile
+from nmsim.specfile import Bandwidth, BytesPerCycle, Count, Frequency, Power, Size, Spec
+from nmsim.specfile import Energy as EnergyPerAction
+
+Raster = Literal["blocks", "columns"]
+
+
+class StreamingMultiprocessors(Spec):
+    """The cores of a GPU with their tensor cores and shared memory."""
+
+    count: Count
+    macs_per_cycle: Rates = Field(description="dense multiply-accumulates per core and cycle, by data type")
+    shared_memory: Size = Field(description="shared memory per core")
+    shared_memory_bandwidth: BytesPerCycle = Field(description="per core")
+    mma_efficiency: Ratio = Field(default=1.0, description="share of the peak rate that the main loop issues")
+    half_sums: dict[Dtype, Rate] = Field(
+        default={}, description="macs_per_cycle of the types that a core multiplies faster into 16-bit sums"
+    )
+    accumulate: Literal["fp32", "fp16"] = Field(
+        default="fp32", description="type of the sums; with fp16, `half_sums` hold where they name the data type"
+    )
+
+
+class SparseKernels(Spec):
+    """What the kernels of n:m products do otherwise than the dense ones; what is left out is as there."""
+
+    tiles: Annotated[list[Tile], Field(min_length=1)] | None = None
+    split_k: Annotated[list[Count], Field(min_length=1)] | None = None
+    exposed_feed: Share | None = None
+    raster: Raster | None = None
+    mma_efficiency: Ratio | None = None
+
+
+class Kernels(Spec):
+    """The tilings that the machine's library of kernels offers, and how well its kernels hide what they wait for."""
+
+    tiles: Annotated[list[Tile], Field(min_length=1)] = Field(description="output tile of a thread block, [m, n]")
+    tiles_of: dict[Dtype, Annotated[list[Tile], Field(min_length=1)]] = Field(
+        default={}, description="output tiles of the data types that have others"
+    )
+    warp_tile: Tile = Field(
+        description="largest output tile of a warp or warp group: operands are read once per such tile"
+    )
+    warps: Literal[1, 4] = Field(
+        default=4, description="warps (or warp groups) that share even the smallest tile: 4 to keep 4 tensor cores busy"
+    )
+    multicast: Count = Field(
+        default=1, description="neighbouring thread blocks that get what they share by one read of L2 (clusters)"
+    )
+    k_step: Count = Field(description="16-bit reduction elements per main-loop step; k is padded to these bytes")
+    split_k: Annotated[list[Count], Field(min_length=1)] = [1]
+    stream_k: bool = Field(default=False, description="also kernels that share tiles evenly, cutting each at most once")
+    fill_cycles: Count = Field(description="cycles of prologue and epilogue per wave")
+    accumulators: Size = Field(
+        default=131072.0,
+        description="registers of a core that hold 32-bit sums: blocks whose tiles fit together run side by side, "
+        "and one computes while another fills or drains",
+    )
+    exposed_feed: Share = Field(
+        default=0.0, description="share of reading operands from shared memory that multiplications do not hide"
+    )
+    dram_efficiency: Ratio = Field(
+        default=1.0, description="share of what streams get of DRAM that the kernels of products get"
+    )
+    raster: Raster = Field(
+        default="blocks",
+        description="order of thread blocks: `blocks` close to a square run at a time, `columns` follow m, then n",
+    )
+    sparse: SparseKernels = SparseKernels()
+
+
+class Cache(Spec):
+    """A cache shared by all cores."""
+
+    size: Size
+    bandwidth: Bandwidth
+
+
+class PowerLimit(Spec):
+    """The power that a board may draw, and how it slows down to keep to it."""
+
+    cap: Power
+    core_cycle: EnergyPerAction = Field(
+        description="energy of a cycle of a core whose tensor cores are at work, besides that of the multiplications: "
+        "clock tree, instruction issue, registers, shared memory; at the highest voltage of the curve"
+    )
+    curve: Annotated[list[tuple[Frequency, Rate]], Field(min_length=2)] = Field(
+        description="voltage that a clock needs: pairs of a clock and a number of volts, ascending"
+    )
+
+    @field_validator("curve")
+    @classmethod
+    def _ascends(cls, value: list[tuple[float, float]]) -> list[tuple[float, float]]:
+        for (slow, low), (fast, high) in pairwise(value):
+            if fast <= slow or high < low:
+                raise ValueError(
+                    f"clocks must rise and voltages not fall, but {slow:g} Hz, {low:g} is before {fast:g} Hz, {high:g}"
+                )
+        return value

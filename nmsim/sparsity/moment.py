@@ -1,0 +1,44 @@
+"""Moments of a run: a step, or a share of all steps, as a recipe states when something begins or ends."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, WithJsonSchema
+
+_SHARE = re.compile(r"\s*([0-9.]+)\s*%\s*")
+
+
+def parse_moment(value: Any) -> int | float:
+    """A step (int) or a share of the run (float of 0 to 1, also written `30 %`); raises ValueError for all else."""
+    if isinstance(value, str) and (match := _SHARE.fullmatch(value)) and match[1].count(".") < 2 and match[1] != ".":
+        value = float(match[1]) / 100
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        raise ValueError(f"expected a step, as 300, or a share of the run, as 30 %; got {value!r}")
+    if isinstance(value, float) and value > 1:
+        raise ValueError(f"a share of the run is at most 100 %, got {value:.6g}; steps are whole numbers")
+    return value
+
+
+Moment = Annotated[
+    int | float,
+    BeforeValidator(parse_moment),
+    WithJsonSchema({
+        "anyOf": [
+            {"type": "integer", "minimum": 0, "description": "a step"},
+            {"type": "number", "minimum": 0, "maximum": 1, "description": "a share of the run"},
+            {"type": "string", "pattern": r"^\s*[0-9.]+\s*%\s*$", "examples": ["30 %"]},
+        ]
+    }),
+]  # fmt: skip
+
+
+def is_end(moment: int | float | str) -> bool:
+    """Whether a moment is the end of the run; the whole number 1 is a step."""
+    return isinstance(moment, float) and moment == 1.0
+
+
+def step_of(moment: int | float, steps: int) -> int:
+    """The step that a moment of a run of `steps` is; a share is rounded to the nearest step."""
+    return moment if isinstance(moment, int) else round(moment * steps)

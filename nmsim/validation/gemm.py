@@ -1,0 +1,117 @@
+"""Measured matrix products, dense, n:m and V:n:m, as points."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from nmsim.errors import PatternError, SpecError
+from nmsim.sparsity.pattern import Pattern
+from nmsim.validation.points import (
+    MICROSECOND,
+    Found,
+    Points,
+    groups,
+    known_types,
+    label,
+    scorable,
+    set_name,
+    slug,
+    source_key,
+)
+from nmsim.validation.tables import Table
+from nmsim.workloads.optable import DTYPE_BITS, DTYPES, Workload
+from nmsim.workloads.products import gemms
+
+COLUMNS = ("device", "dtype", "M", "N", "K", "pattern", "time_us")
+PLAIN_COLUMNS = ("device", "dtype", "M", "N", "K", "time_us")
+"""Columns of a table of dense products only."""
+
+
+def points(table: Table) -> Iterator[Found]:
+    """The points of a table of C[M,N] = A[M,K]·B[K,N], a data set per source, device, type and kind of pattern."""
+    table, left = scorable(table)
+    yield from left
+    table, dtypes, left = known_types(table)
+    yield from left
+    families = _families(table)
+    for (source, device, dtype, family), rows in groups(source_key(table), table.words("device"), dtypes, families):
+        part, name = table.select(rows), set_name(source, device, dtype, family)
+        yield _points(part, name, device, dtype, "time_us", _patterns(part))
+        stated = part.select(part.words("dense_ref_time_us") != "")
+        if family != "dense" and len(stated):
+            dense = np.full(len(stated), "dense", dtype=object)
+            reference = _points(
+                stated, set_name(source, device, dtype, "dense"), device, dtype, "dense_ref_time_us", dense
+            )
+            yield replace(reference, of=name)
+
+
+def _points(table: Table, name: str, device: str, dtype: str, time: str, patterns: np.ndarray) -> Points:
+    sizes = [table.wholes(column) for column in "MNK"]
+    return Points(
+        "gemm", name, device, dtype, table.file, table.lines, table.numbers(time) * MICROSECOND,
+        label(lambda m, n, k, p: f"{m}x{n}x{k} {p}".removesuffix(" dense"), *sizes, patterns),
+        tuple(table.words("source")), products(sizes, patterns, _operands(table), _batch(table), dtype),
+        np.arange(len(table)),
+    )  # fmt: skip
+
+
+def products(
+    sizes: list[np.ndarray], patterns: np.ndarray, operands: np.ndarray, count: np.ndarray, dtype: str
+) -> Workload:
+    """A product per row; those of 8 bits and fewer write 16, as the kernels that were measured do."""
+    m, n, k = sizes
+    work = gemms(
+        {"m": m, "n": n, "k": k, "count": count, "pattern": patterns, "operand": operands}, "measured", dtype=dtype
+    )
+    if DTYPE_BITS[dtype] > 8:
+        return work
+    wide = np.full(len(work), DTYPES.index("fp16"), dtype=work["c_dtype"].dtype)
+    return replace(work, columns={**work.columns, "c_dtype": wide})
+
+
+def _patterns(table: Table) -> np.ndarray:
+    """The pattern of each row as nmsim writes it [rows]; an empty cell is dense. Raises SpecError."""
+    words = table.words("pattern")
+    texts = {}
+    for text in dict.fromkeys(words):
+        try:
+            texts[text] = str(Pattern.parse(text.removeprefix("V") or "dense"))
+        except PatternError as error:
+            raise SpecError([table.problem(int(np.argmax(words == text)), "pattern", str(error))]) from None
+    return np.array([texts[text] for text in words], dtype=object)
+
+
+def _families(table: Table) -> np.ndarray:
+    """`dense`, or the n:m itself or the kind of pattern, with the kernel's first word where it is told [rows]."""
+    patterns = _patterns(table)
+    kinds = {text: Pattern.parse(text) for text in dict.fromkeys(patterns)}
+    kernels = [slug(text.split(" ")[0]) for text in table.words("kernel")]
+    return np.array(
+        [_family(kinds[text], kernel) for text, kernel in zip(patterns, kernels, strict=True)], dtype=object
+    )
+
+
+def _family(pattern: Pattern, kernel: str) -> str:
+    name = str(pattern) if pattern.kind == "nm" else pattern.kind
+    return name if pattern.is_dense or not kernel else f"{name}_{kernel}"
+
+
+def _operands(table: Table) -> np.ndarray:
+    """The sparse operand of each row, `A` or `B` [rows]; B where nothing is said. Raises SpecError."""
+    words = table.words("sparse_operand")
+    letters = np.array([text[:1].upper() or "B" for text in words], dtype=object)
+    if (bad := ~np.isin(letters.astype(str), ["A", "B"])).any():
+        row = int(np.argmax(bad))
+        raise SpecError([table.problem(row, "sparse_operand", f"must begin with A or B, not {words[row]!r:.40}")])
+    return letters
+
+
+def _batch(table: Table) -> np.ndarray:
+    """Independent products of each row [rows]; 1 where nothing is said."""
+    words = table.words("batch")
+    filled = np.where(words == "", "1", words)
+    return replace(table, cells={**table.cells, "batch": filled}).wholes("batch")

@@ -1,0 +1,125 @@
+"""What goes with data sets: the machine of each device, the overhead of each way of measuring, stated tolerances."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import Field
+
+from nmsim import library
+from nmsim.arch.load import load_arch
+from nmsim.arch.schema import AnyArch
+from nmsim.specfile import Spec, Time, read, validate
+from nmsim.validation.points import VENDORS, slug
+
+DATA = Path(__file__).resolve().parent / "data"
+
+
+class Device(Spec):
+    """The machine that stands for a device."""
+
+    arch: str = Field(min_length=1)
+    overrides: dict[str, str] = {}
+    note: str = ""
+
+
+class Devices(Spec):
+    """The file of devices."""
+
+    kind: Literal["devices"]
+    devices: dict[str, Device]
+
+
+class Overhead(Spec):
+    """Time added to every point of a data set, and how it is known."""
+
+    value: Time
+    calibrated: str = ""
+    source: str = ""
+    assumed: str = ""
+
+
+class Overheads(Spec):
+    """The file of overheads."""
+
+    kind: Literal["overheads"]
+    overheads: dict[str, Overhead]
+
+
+class Tolerance(Spec):
+    """The mean absolute error in per cent that a data set may have, and why."""
+
+    mape: Annotated[float, Field(gt=0)]
+    why: str = Field(min_length=1)
+
+
+class Tolerances(Spec):
+    """The file of tolerances."""
+
+    kind: Literal["tolerances"]
+    tolerances: dict[str, Tolerance]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Overheads and tolerances by the names of data sets, with * and ?; the first that matches holds."""
+
+    overheads: Mapping[str, Overhead]
+    tolerances: Mapping[str, Tolerance]
+
+    @classmethod
+    def beside(cls, directory: Path) -> Settings:
+        """Those in `directory`: overheads.yaml, or the shipped ones; tolerances.yaml, or none. Raises SpecError."""
+        own, stated = directory / "overheads.yaml", directory / "tolerances.yaml"
+        overheads = validate(Overheads, read(own if own.is_file() else DATA / "overheads.yaml")).overheads
+        tolerances = validate(Tolerances, read(stated)).tolerances if stated.is_file() else {}
+        return cls(overheads, tolerances)
+
+    def overhead_s(self, name: str) -> float:
+        """Seconds that every point of the data set takes more than its operations."""
+        found = _first(self.overheads, name)
+        return found.value if found else 0.0
+
+    def tolerance(self, name: str) -> float | None:
+        """The error, as a share, that the data set may have; None where none is stated."""
+        found = _first(self.tolerances, name)
+        return found.mape / 100 if found else None
+
+
+T = TypeVar("T")
+
+
+def _first(entries: Mapping[str, T], name: str) -> T | None:
+    return next((entry for glob, entry in entries.items() if fnmatchcase(name, glob)), None)
+
+
+def machine(device: str) -> AnyArch | None:
+    """The machine of a device: by devices.yaml, by the name of an architecture file, or a path to one; else None."""
+    known = _devices().get(slug(device))
+    if known is not None:
+        return _loaded(known.arch, tuple(known.overrides.items())) if known.arch in _arches() else None
+    if device.lower().endswith(library.YAML):
+        return load_arch(device)
+    name = slug(device)
+    for vendor in VENDORS:
+        name = name.removeprefix(vendor)
+    return _loaded(name, ()) if name in _arches() else None
+
+
+@cache
+def _devices() -> dict[str, Device]:
+    entries = validate(Devices, read(DATA / "devices.yaml")).devices
+    return {slug(name): device for name, device in entries.items()}
+
+
+def _arches() -> list[str]:
+    return library.names("arch_configs")
+
+
+def _loaded(name: str, overrides: tuple[tuple[str, Any], ...]) -> AnyArch:
+    return load_arch(name, dict(overrides))

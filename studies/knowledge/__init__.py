@@ -1,0 +1,1 @@
+"""What recipes leave of a language model's knowledge, beside its perplexity."""

@@ -1,0 +1,192 @@
+"""Scoring a directory: the model against itself, against a perturbation, and the tables that ship."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+
+import nmsim
+from nmsim.errors import NmsimError, UnsupportedError
+from nmsim.specfile import read
+from nmsim.validation.datasets import OVERHEAD, TABLES, validate
+from nmsim.validation.points import joined
+from nmsim.validation.records import point_records, to_dict, totals
+from nmsim.validation.settings import DATA, machine
+
+ARCH = "a100_sxm4_80gb"
+SHAPES = [(64, 64, 64), (256, 1024, 512), (2048, 512, 4096), (4096, 4096, 4096)]
+
+
+def seconds(m, n, k, pattern="dense", dtype="fp16"):
+    return nmsim.simulate(ARCH, nmsim.gemm(m, n, k, pattern, "A", dtype)).latency_s
+
+
+def rows(errors=(0.0,) * 4, pattern="dense", **more):
+    """Products whose measured times are such that the prediction is wrong by these shares."""
+    return [
+        {
+            "source_key": "own", "device": ARCH, "dtype": "fp16", "M": m, "N": n, "K": k, "pattern": pattern,
+            "sparse_operand": "A", "time_us": repr(1e6 * seconds(m, n, k, pattern) / (1 + error)), "source": "a test",
+        } | more
+        for (m, n, k), error in zip(SHAPES, errors, strict=True)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("pattern", ["dense", "2:4"])
+def test_the_models_own_predictions_score_nothing(write, pattern):
+    (found,) = validate(write("measured_gemm.csv", rows(pattern=pattern))).sets
+    assert found.name == f"own_{ARCH}_fp16_{pattern}"
+    assert found.errors.mape == pytest.approx(0, abs=1e-12)
+    assert found.errors.rank == pytest.approx(1)
+    assert found.within
+
+
+def test_a_perturbation_scores_exactly_that(write):
+    (found,) = validate(write("measured_gemm.csv", rows((0.1, -0.2, 0.4, 0.0)))).sets
+    assert found.errors.mape == pytest.approx(0.175)
+    assert found.errors.bias == pytest.approx(0.075)
+    assert found.errors.worst == 2
+    record = point_records(validate(write("measured_gemm.csv", rows((0.1, -0.2, 0.4, 0.0)))))[2]
+    assert (record["line"], record["point"]) == (4, "2048x512x4096")
+    assert record["error"] == pytest.approx(0.4)
+
+
+def test_the_cause_of_the_worst_point_is_the_largest_of_its_waterfall(write):
+    (found,) = validate(write("measured_gemm.csv", rows((0.0, 0.0, 0.0, 0.9)))).sets
+    causes = nmsim.simulate(ARCH, nmsim.gemm(*SHAPES[3])).breakdown("cause")["share"]
+    assert found.cause(3) == (causes.idxmax(), pytest.approx(causes.max()))
+
+
+def test_an_overhead_is_added_to_every_point(write):
+    overheads = 'kind: overheads\noverheads: {"own_*": {value: 50 us, calibrated: "a test"}, "*": {value: 0 s}}\n'
+    (found,) = validate(write("measured_gemm.csv", rows(), overheads)).sets
+    np.testing.assert_allclose(found.predicted_s - found.measured_s, 50e-6)
+    assert found.cause(0) == (OVERHEAD, pytest.approx(50e-6 / found.predicted_s[0]))
+
+
+def test_speed_ups_are_ratios_of_two_simulations(write):
+    sparse = [
+        row | {"dense_ref_time_us": repr(2e6 * seconds(*shape))}
+        for row, shape in zip(rows(pattern="2:4"), SHAPES, strict=True)
+    ]
+    (gains,) = validate(write("measured_gemm.csv", sparse)).gains
+    ratio = np.array([seconds(*shape) / seconds(*shape, "2:4") for shape in SHAPES])
+    np.testing.assert_allclose(gains.predicted, ratio)
+    np.testing.assert_allclose(gains.measured, 2 * ratio)
+    assert gains.errors.mape == pytest.approx(0.5)
+
+
+def test_zeros_that_are_not_skipped_are_counted(write):
+    table = rows(pattern="2:10")
+    (record,) = to_dict(validate(write("measured_gemm.csv", table)))["sets"]
+    assert record["ran_dense"] == 4
+
+
+def test_rows_without_a_machine_are_counted(write):
+    report = validate(write("measured_gemm.csv", rows() + [r | {"device": "Abacus"} for r in rows()]))
+    assert [(left.reason, left.rows) for left in report.left_out] == [("no architecture file for 'Abacus'", 4)]
+    assert report.sets[0].errors.points == 4
+    report = validate(write("measured_gemm.csv", [r | {"device": "v100_sxm2", "dtype": "fp8"} for r in rows()]))
+    assert not report.sets or report.sets[0].errors.points == 4
+
+
+def test_names_choose_and_tolerances_bind(write):
+    folder = write("measured_gemm.csv", rows((0.1,) * 4) + rows(source_key="other"))
+    assert [s.name for s in validate(folder, ["other*"]).sets] == [f"other_{ARCH}_fp16_dense"]
+    assert [s.within for s in validate(folder, tolerance=0.09).sets] == [False, True]
+    assert [s.within for s in validate(folder, tolerance=0.11).sets] == [True, True]
+    assert [s.tolerance for s in validate(folder).sets] == [None, None]
+    (folder / "tolerances.yaml").write_text('kind: tolerances\ntolerances: {"own*": {mape: 5, why: "a test"}}\n')
+    assert [(s.tolerance, s.within) for s in validate(folder).sets] == [(0.05, False), (None, True)]
+    with pytest.raises(UnsupportedError, match="unknown data set 'othr'"):
+        validate(folder, ["othr"])
+
+
+def test_directories_without_tables_are_refused(tmp_path):
+    with pytest.raises(NmsimError, match=r"holds none of the tables measured_gemm\.csv"):
+        validate(tmp_path)
+    with pytest.raises(NmsimError, match="is not a directory"):
+        validate(tmp_path / "nowhere")
+
+
+def test_workloads_are_joined():
+    first, second = nmsim.load_workload("resnet9"), nmsim.gemm(64, 64, 64, "2:4")
+    both = joined([first, second])
+    assert len(both) == len(first) + 1
+    for column in ("layer", "kind", "a_pattern", "b_pattern", "stage"):
+        expected = [*first.names(column), *second.names(column)]
+        assert both.names(column).tolist() == expected
+    assert nmsim.simulate(ARCH, both).latency_s == pytest.approx(
+        nmsim.simulate(ARCH, first).latency_s + nmsim.simulate(ARCH, second).latency_s
+    )
+
+
+def test_a_board_that_differs_from_its_machine():
+    assert machine("NVIDIA A100 80GB PCIe").memories.dram.bandwidth == pytest.approx(1935e9)
+    assert machine("NVIDIA_A100_80GB_PCIe").name == ARCH
+    assert machine("Tesla_T4").name == "t4"
+    assert machine("Abacus") is None
+
+
+def test_every_device_of_the_file_has_its_machine():
+    for name in read(DATA / "devices.yaml").data["devices"]:
+        assert machine(name) is not None, name
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return validate()
+
+
+def test_every_shipped_row_is_scored_or_counted(shipped):
+    """A convolution has three times; every other row one."""
+    for name in TABLES:
+        with (DATA / name).open(newline="") as stream:
+            lines = sum(1 for _ in csv.DictReader(stream))
+        scored = sum(p.points.file.endswith(name) * len(p.points) for s in shipped.sets for p in s.parts)
+        left = sum(entry.rows for entry in shipped.left_out if entry.file.endswith(name))
+        assert scored + left == lines * (3 if "conv" in name else 1)
+
+
+def test_every_shipped_row_is_cited(shipped):
+    """Tables of projects under MIT, BSD and Apache licences, at a commit; no figure read off a plot."""
+    projects = (
+        "UDC-GAC/venom", "baidu-research/DeepBench", "PrincetonUniversity/LLMCompass", "deepseek-ai/DeepGEMM",
+        "ROCm/hipBLASLt", "sitar-lab/NeuSight", "pytorch/ao", "tile-ai/tilelang",
+    )  # fmt: skip
+    for name in TABLES:
+        with (DATA / name).open(newline="") as stream:
+            for row in csv.DictReader(stream):
+                assert row["source"].startswith(projects)
+                assert "@" in row["source"]
+                assert row.get("quality") != "C"
+    assert sum(path.stat().st_size for path in DATA.iterdir()) < 400_000
+
+
+def test_the_roofline_is_fitted_to_the_points_that_are_scored(shipped):
+    for s in shipped.sets:
+        assert len(s.measured_s) == len(s.predicted_s) == len(s.roof.seconds) == s.errors.points
+        assert s.roof_errors.mape < 3
+        assert np.all(s.predicted_s > 0)
+
+
+def test_totals_are_means_over_points(shipped):
+    for total in totals(shipped):
+        sets = [s for s in shipped.sets if s.table == total["table"]]
+        measured, predicted = (np.concatenate([getattr(s, x) for s in sets]) for x in ("measured_s", "predicted_s"))
+        assert total["mape"] == pytest.approx(float(np.abs(predicted / measured - 1).mean()))
+
+
+def test_a_device_may_be_a_file_of_ones_own(write, tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text((DATA.parents[2] / "arch_configs" / f"{ARCH}.yaml").read_text())
+    (found,) = validate(write("measured_gemm.csv", rows(device=str(mine)))).sets
+    assert found.errors.mape == pytest.approx(0, abs=1e-12)
+
+
+def test_a_table_without_rows_has_no_points(tmp_path):
+    for name, (columns, _) in TABLES.items():
+        (tmp_path / name).write_text(",".join(columns) + "\n")
+    assert validate(tmp_path).sets == ()
