@@ -56,6 +56,16 @@ class Lanes(Spec):
     lanes: Count
 
 
+class ReductionEngine(Lanes):
+    """The lanes that prune."""
+
+    holds_groups: bool = Field(
+        default=False,
+        description="a group pruned in the stream serves all outputs that a unit takes in turn along the other axis; "
+        "else it is pruned anew for each (output stationary)",
+    )
+
+
 class VectorUnit(Spec):
     """The unit for element-wise work; each lane does one arithmetic operation a cycle."""
 
@@ -105,8 +115,10 @@ class SystolicArray(Spec):
     rows: Count
     columns: Count
     count: Count = Field(default=1, description="identical arrays that share the work")
-    dataflows: Annotated[list[Dataflow], Field(min_length=1)] = Field(
-        description="output, weight or input stationary; the fastest is chosen per op"
+    dataflows: Annotated[list[Dataflow], Field(min_length=1)] = Field(description="output, weight or input stationary")
+    scheduling: Literal["offline", "fixed"] = Field(
+        default="offline",
+        description="`offline`: the fastest dataflow is chosen per op ahead of the run; `fixed`: the first one listed",
     )
     fold_overlap: Literal["none", "pipelined"] = Field(
         default="pipelined",
@@ -114,7 +126,7 @@ class SystolicArray(Spec):
     )
     macs_per_cycle: Rates = Field(description="multiply-accumulates per unit and cycle, by data type")
     accumulator_latency: Count = Field(default=1, description="cycles until a sum can be added to again")
-    interleave: Count = Field(default=1, description="independent outputs a unit takes in turn (output stationary)")
+    interleave: Count = Field(default=1, description="independent outputs a unit takes in turn to hide that latency")
     stationary: Literal["value", "group"] = Field(
         default="value",
         description="what a unit holds in WS and IS when sparse: one kept value, or a whole group taken serially",
@@ -125,6 +137,11 @@ class SystolicArray(Spec):
     skips_inserted_zeros: bool = Field(
         default=True, description="zeros that a strided convolution inserts into its output gradient cost nothing"
     )
+
+    @property
+    def allowed(self) -> list[Dataflow]:
+        """The dataflows that an op may have: all, or the first where none is chosen per op."""
+        return self.dataflows if self.scheduling == "offline" else self.dataflows[:1]
 
 
 class SystolicMemories(Spec):
@@ -166,7 +183,7 @@ class SystolicArch(Arch):
 
     kind: Literal["systolic"]
     array: SystolicArray
-    reduction_engine: Lanes | None = Field(
+    reduction_engine: ReductionEngine | None = Field(
         default=None, description="lanes that prune, one element a cycle each (SORE)"
     )
     update_engine: Lanes | None = Field(default=None, description="lanes that update weights, one a cycle each (WUVE)")
@@ -176,7 +193,7 @@ class SystolicArch(Arch):
     @model_validator(mode="after")
     def _tile_fits(self) -> SystolicArch:
         """The smallest tile of outputs must fit into the accumulators."""
-        turns = self.array.interleave if "os" in self.array.dataflows else 1
+        turns = self.array.interleave if "os" in self.array.allowed else 1
         need = self.array.rows * self.array.columns * turns * ACCUMULATOR_BYTES
         if need > usable(self.memories, self.memories.c_buffer):
             raise ValueError(

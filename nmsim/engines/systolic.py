@@ -60,7 +60,7 @@ def choose(arch: SystolicArch, p: Products) -> Plan:
     plan = Plan(*(np.zeros(size) for _ in fields(Plan)))
     for dense in (0, 1) if p.side.any() else (0,):
         executed = dense_where(p, p.side > 0) if dense else p
-        for name in arch.array.dataflows:
+        for name in arch.array.allowed:
             for candidate, time, traffic in _candidates(arch, executed, name, dense):
                 better = (time < best_time) | ((time == best_time) & (traffic < best_bytes))
                 best_time = np.where(better, time, best_time)

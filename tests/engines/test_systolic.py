@@ -106,6 +106,21 @@ def test_weight_stationary_units_hold_a_group():
     assert causes(run(sat(dataflows=["ws"]), 1000, 32, 256, "2:8")) == {"useful": 2000, "fill_drain": 158}
 
 
+def test_the_products_of_a_group_wait_for_each_other():
+    """2:8 on an adder of 4 cycles: the second product of each of 1000 rows waits, 1 + 4 cycles instead of 2; with 4
+    rows in turn it does not, and 2 in turn take 4 + 2 cycles for 2 rows. Filling: 64 to load, 32 hops of 2 * 4, 30.
+    Dense units hold one value and never wait."""
+
+    def waiting(interleave: int, pattern: str = "2:8") -> dict[str, float]:
+        return causes(run(sat(dataflows=["ws"], accumulator_latency=4, interleave=interleave), 1000, 32, 256, pattern))
+
+    fill = {"fill_drain": 64 + 32 * 8 + 30}
+    assert waiting(4) == {"useful": 2000, **fill}
+    assert waiting(2) == {"useful": 2000, "issue": 1000, **fill}
+    assert waiting(1) == {"useful": 2000, "issue": 3000, **fill}
+    assert waiting(1, "dense") == {"useful": 8000, "fill_drain": 32 + 32 * 4 + 30}
+
+
 def test_short_reduction_wastes_a_grouped_array():
     """k = 64 fills 8 of 32 rows of units: 2000 cycles for 500 of work, where dense needs 2 folds of 1000. Loading
     dense, 32 + 32 + 30, is shorter, so the op runs dense; with more rows of A the two are equal but for that."""
@@ -161,6 +176,29 @@ def test_pruning_in_the_stream_gains_nothing_output_stationary():
     assert inline.per_op("cycles")[1] == 0
     ahead = nmsim.simulate(sat(), step("os"))
     assert ahead.per_op("cycles")[0] == 64 + 62
+
+
+def test_a_group_that_is_held_is_pruned_once_for_all_outputs_in_turn():
+    """128 x 32 outputs, 4 in turn along m, k = 256: 64 * 4 cycles of work. Lanes that hold a group prune it in the
+    256 cycles in which it serves 4 outputs; those that do not take 4 * 256, and B passes the port 4 times."""
+    b = WorkloadBuilder("step")
+    p = nmsim.Pattern.parse("2:8")
+    b.add("fc", "FF", m=128, n=32, k=256, b_pattern=p, b_axis="k", b_role="weight")
+    b.add("fc", "PRUNE", "prune", m=256, n=32, a_pattern=p, a_role="weight", a_elements=8192, c_elements=2048)
+    adder = {"accumulator_latency": 4, "interleave": 4, "sparsity__weights": "inline"}
+    held = nmsim.simulate(sat(**adder, reduction_engine__holds_groups=True), b.build())
+    anew = nmsim.simulate(sat(**adder), b.build())
+    assert causes(held) == {"useful": 256, "fill_drain": 62}
+    assert anew.cycles == 4 * 256 + 62
+    assert held.columns["buffer.b"][0] == 64 * 32 * 2
+
+
+def test_without_scheduling_every_product_has_the_first_dataflow():
+    """WS is faster for 4096 x 32 x 64 and OS for 64 x 32 x 4096, see above; `fixed` keeps what is listed first."""
+    for first, other in (("os", "ws"), ("ws", "os")):
+        arch = sat(dataflows=[first, other], accumulator_latency=4, scheduling="fixed")
+        chosen = nmsim.simulate(arch, nmsim.gemms({"m": [4096, 64], "n": [32, 32], "k": [64, 4096]}))
+        assert list(chosen.columns["plan.dataflow"]) == [first, first]
 
 
 def test_pruning_in_the_stream_is_amortised_weight_stationary():
