@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from nmsim.arch.load import load_arch
     from nmsim.engines.run import simulate
+    from nmsim.engines.schedule import load_schedule, make_schedule
     from nmsim.errors import NmsimError
     from nmsim.results.result import Result
     from nmsim.sparsity.pattern import Pattern
@@ -26,10 +27,12 @@ if TYPE_CHECKING:
 
 _HOME = {
     "load_arch": "nmsim.arch.load",
+    "load_schedule": "nmsim.engines.schedule",
     "load_trace": "nmsim.traces.io",
     "load_workload": "nmsim.workloads.load",
     "gemm": "nmsim.workloads.products",
     "gemms": "nmsim.workloads.products",
+    "make_schedule": "nmsim.engines.schedule",
     "simulate": "nmsim.engines.run",
     "Result": "nmsim.results.result",
     "Workload": "nmsim.workloads.optable",
@@ -39,8 +42,8 @@ _HOME = {
 }
 
 __all__ = [
-    "NmsimError", "Pattern", "Recipe", "Result", "Workload", "gemm", "gemms", "load_arch", "load_trace",
-    "load_workload", "simulate",
+    "NmsimError", "Pattern", "Recipe", "Result", "Workload", "gemm", "gemms", "load_arch", "load_schedule",
+    "load_trace", "load_workload", "make_schedule", "simulate",
 ]  # fmt: skip
 
 

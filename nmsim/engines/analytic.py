@@ -12,6 +12,7 @@ from nmsim.arch.schema import AnyArch, CpuArch, SystolicArch
 from nmsim.energy.account import Actions, assumptions, energy
 from nmsim.engines import cpu, gathers, systolic, tensorcore, vector
 from nmsim.engines.products import Products, gather
+from nmsim.engines.systolic import Plan
 from nmsim.engines.timing import CAUSES, Timing
 from nmsim.errors import UnsupportedError
 from nmsim.results.result import Result
@@ -25,19 +26,23 @@ NO_GATHER = "multiplying the zeros is faster than gathering what goes with the w
 RAN_DENSE = "skipping would not be faster: short or uneven tiles, or the zeros are in the streamed operand"
 
 
-def simulate(arch: AnyArch, work: Workload, strict: bool = False) -> Result:
+def simulate(arch: AnyArch, work: Workload, strict: bool = False, plan: Plan | None = None) -> Result:
     """Latency, traffic and energy of every op of `work` on `arch`.
 
-    With `strict`, sparsity that the machine cannot skip raises UnsupportedError instead of running dense.
+    With `strict`, sparsity that the machine cannot skip raises UnsupportedError instead of running dense. `plan` holds
+    the choices for the products in their order; without, the fastest are taken.
     """
     skip = skips(arch, work)
     if strict:
         _refuse_unsupported(work, skip)
     online = vector.pruned_online(work)
     columns = Columns(len(work))
+    place = np.cumsum(work.gemms) - 1
     for rows in _chunks(np.flatnonzero(work.gemms)):
         part = work.select(rows)
-        timing = _products(arch, gather(arch, part, skip.take(rows), online[rows]), gathers.entries(arch, part))
+        products = gather(arch, part, skip.take(rows), online[rows])
+        chosen = None if plan is None else plan.take(place[rows])
+        timing = _products(arch, products, gathers.entries(arch, part), chosen)
         columns.store(rows, _values(arch, part, timing))
     for rows in _chunks(np.flatnonzero(~work.gemms)):
         part = work.select(rows)
@@ -47,9 +52,9 @@ def simulate(arch: AnyArch, work: Workload, strict: bool = False) -> Result:
     return Result(arch, work, "analytic", columns.values, reasons, codes, widened(arch, work) + assumptions(arch, used))
 
 
-def _products(arch: AnyArch, products: Products, entries: gathers.Entries) -> Timing:
+def _products(arch: AnyArch, products: Products, entries: gathers.Entries, plan: Plan | None) -> Timing:
     if isinstance(arch, SystolicArch):
-        return systolic.evaluate(arch, products)
+        return systolic.evaluate(arch, products, plan)
     dense = cpu.evaluate(arch, products) if isinstance(arch, CpuArch) else tensorcore.evaluate(arch, products)
     return gathers.fastest(arch, products, entries, dense)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from nmsim.arch.load import load_arch
 from nmsim.arch.schema import AnyArch, CpuArch, SystolicArch, TensorCoreArch
@@ -11,17 +12,26 @@ from nmsim.errors import UnsupportedError, unknown
 from nmsim.results.result import Result
 from nmsim.workloads.optable import Workload
 
+if TYPE_CHECKING:
+    from nmsim.engines.schedule import Schedule
+    from nmsim.engines.systolic import Plan
+
 ENGINES = {"analytic": analytic.simulate}
 
 
 def simulate(
-    arch: AnyArch | str | os.PathLike[str], workload: Workload, engine: str = "analytic", strict: bool = False
+    arch: AnyArch | str | os.PathLike[str],
+    workload: Workload,
+    engine: str = "analytic",
+    strict: bool = False,
+    schedule: Schedule | str | os.PathLike[str] | None = None,
 ) -> Result:
     """The cost of `workload` on `arch` (a machine from `load_arch`, or its name).
 
     `strict` refuses patterns that the machine has no mode for, which otherwise run dense and say why (zeros whose
-    groups run along another axis than k are the recipe's doing, and run dense all the same). Raises
-    UnsupportedError for an engine, data type or, with `strict`, pattern that is not there.
+    groups run along another axis than k are the recipe's doing, and run dense all the same). `schedule` (from
+    `make_schedule`, or a file) says how each product runs, which is else searched. Raises UnsupportedError for an
+    engine, data type or, with `strict`, pattern that is not there, SpecError for a schedule that does not fit.
     """
     if engine not in ENGINES:
         raise UnsupportedError(unknown("engine", engine, ENGINES))
@@ -32,7 +42,19 @@ def simulate(
         raise UnsupportedError(
             f"the second argument is a workload (load_workload, gemm, gemms), not a {_kind(workload)}"
         )
-    return ENGINES[engine](machine, workload, strict)
+    if schedule is None:
+        return ENGINES[engine](machine, workload, strict)
+    return ENGINES[engine](machine, workload, strict, plan=_plan(machine, workload, schedule))
+
+
+def _plan(arch: AnyArch, workload: Workload, schedule: Schedule | str | os.PathLike[str]) -> Plan:
+    from nmsim.engines import planned
+    from nmsim.engines.schedule import Schedule, load_schedule
+
+    if not isinstance(schedule, Schedule | str | os.PathLike):
+        raise UnsupportedError(f"a schedule comes from make_schedule or is a file, not a {_kind(schedule)}")
+    ready = schedule if isinstance(schedule, Schedule) else load_schedule(schedule)
+    return planned.plan(arch, workload, ready)
 
 
 def _kind(thing: object) -> str:

@@ -12,16 +12,19 @@ from nmsim.arch.capability import SIDES
 from nmsim.arch.schema import ACCUMULATOR_BYTES, SystolicArch
 from nmsim.engines.dataflows import Passes, interleavings, output_stationary, stationary_operand
 from nmsim.engines.products import Products, dense_where, take, transposed
-from nmsim.engines.tiling import ORDERS, Turns, refetches, tile_columns, tile_rows
+from nmsim.engines.tiling import ORDERS, Turns, fits, refetches, tile_columns, tile_rows
 from nmsim.engines.timing import Timing, Waterfall, total
 
 DATAFLOWS = ("os", "ws", "is")
+RESIDENT = np.array(["", "A", "B", "A B"], dtype=object)
+"""Operands that stay on chip until they are done with, by 1 for A plus 2 for B."""
 
 
 @dataclass(frozen=True)
 class Plan:
     """The choice for each op [ops]: dataflow (index of DATAFLOWS), tile of outputs kept on chip, loop order (index
-    of ORDERS), outputs that a unit takes in turn along m and n, and whether zeros are multiplied all the same."""
+    of ORDERS), outputs that a unit takes in turn along m and n, whether zeros are multiplied all the same, and whether
+    A and B stay on chip until they are done with."""
 
     dataflow: np.ndarray
     tile_m: np.ndarray
@@ -30,6 +33,8 @@ class Plan:
     turns_m: np.ndarray
     turns_n: np.ndarray
     dense: np.ndarray
+    keep_a: np.ndarray
+    keep_b: np.ndarray
 
     def take(self, rows: np.ndarray) -> Plan:
         """The choices for these rows."""
@@ -37,19 +42,21 @@ class Plan:
 
     def transposed(self) -> Plan:
         """The same choices seen with m and n exchanged."""
-        return Plan(self.dataflow, self.tile_n, self.tile_m, 1 - self.order, self.turns_n, self.turns_m, self.dense)
+        return Plan(
+            self.dataflow, self.tile_n, self.tile_m, 1 - self.order, self.turns_n, self.turns_m, self.dense,
+            self.keep_b, self.keep_a,
+        )  # fmt: skip
 
 
-def evaluate(arch: SystolicArch, p: Products) -> Timing:
-    """Time, traffic and chosen plan of each product."""
-    plan = choose(arch, p)
+def evaluate(arch: SystolicArch, p: Products, plan: Plan | None = None) -> Timing:
+    """Time, traffic and plan of each product; without a plan the fastest is chosen."""
+    plan = choose(arch, p) if plan is None else plan
     p = dense_where(p, plan.dense > 0)
     parts = []
     for dataflow in range(len(DATAFLOWS)):
-        for order in range(len(ORDERS)):
-            rows = np.flatnonzero((plan.dataflow == dataflow) & (plan.order == order))
-            if len(rows):
-                parts.append((rows, _account(arch, take(p, rows), plan.take(rows), DATAFLOWS[dataflow])))
+        rows = np.flatnonzero(plan.dataflow == dataflow)
+        if len(rows):
+            parts.append((rows, _account(arch, take(p, rows), plan.take(rows), DATAFLOWS[dataflow])))
     return _scatter(parts, len(p.m), plan)
 
 
@@ -67,7 +74,8 @@ def choose(arch: SystolicArch, p: Products) -> Plan:
                 best_bytes = np.where(better, traffic, best_bytes)
                 for f in fields(Plan):
                     np.copyto(getattr(plan, f.name), getattr(candidate, f.name), where=better)
-    whole = {name: getattr(plan, name).astype(np.uint8) for name in ("dataflow", "order", "dense")}
+    coded = ("dataflow", "order", "dense", "keep_a", "keep_b")
+    whole = {name: getattr(plan, name).astype(np.uint8) for name in coded}
     return Plan(**{**vars(plan), **whole})
 
 
@@ -82,14 +90,15 @@ def _candidates(
     for tile_m in tile_rows(arch, view, turns):
         if name != "os":
             on_chip = _on_chip(arch, view, stationary_operand(arch, view, tile_m)).cycles
-            if not _skips_streamed_zeros(arch):
+            if not skips_streamed_zeros(arch):
                 on_chip = np.where(view.side == SIDES.index("A"), np.inf, on_chip)
         for order, letters in enumerate(ORDERS):
             tile_n = tile_columns(arch, view, turns, tile_m, letters)
-            traffic = total(_dram(view, tile_m, tile_n, letters))
+            kept = fits(view, tile_m, tile_n, letters)
+            traffic = total(_dram(view, tile_m, tile_n, *kept))
             codes = (np.full(len(p.m), code) for code in (DATAFLOWS.index(name), order, dense))
             dataflow, order_codes, dense_codes = codes
-            plan = Plan(dataflow, tile_m, tile_n, order_codes, turns.m, turns.n, dense_codes)
+            plan = Plan(dataflow, tile_m, tile_n, order_codes, turns.m, turns.n, dense_codes, *kept)
             yield (plan.transposed() if name == "is" else plan), _with_dram(arch, on_chip, traffic), traffic
 
 
@@ -105,7 +114,7 @@ def _turns(arch: SystolicArch, p: Products) -> tuple[Turns, np.ndarray]:
     return Turns(high, wide), np.min(cycles, axis=0)
 
 
-def _skips_streamed_zeros(arch: SystolicArch) -> bool:
+def skips_streamed_zeros(arch: SystolicArch) -> bool:
     """Whether a stationary array can skip zeros of the operand that streams past.
 
     Units that hold single values cannot; SCALE-Sim counts as if they could (the same rows of k dropped everywhere).
@@ -114,13 +123,13 @@ def _skips_streamed_zeros(arch: SystolicArch) -> bool:
 
 
 def _account(arch: SystolicArch, p: Products, plan: Plan, name: str) -> Timing:
-    """The waterfall and the traffic of ops that share a dataflow and a loop order."""
+    """The waterfall and the traffic of ops that share a dataflow."""
     if name == "is":
         p, plan = transposed(p), plan.transposed()
     turns = Turns(plan.turns_m, plan.turns_n)
     passes = output_stationary(arch, p, turns) if name == "os" else stationary_operand(arch, p, plan.tile_m)
     fall = _on_chip(arch, p, passes)
-    dram = _dram(p, plan.tile_m, plan.tile_n, ORDERS[plan.order[0]])
+    dram = _dram(p, plan.tile_m, plan.tile_n, plan.keep_a > 0, plan.keep_b > 0)
     values, indices = (x / _dram_bytes_per_cycle(arch) for x in (dram["a"] + dram["b"] + dram["c"], dram["metadata"]))
     if arch.memories.double_buffered:
         fall.resource("dram", values, indices)
@@ -180,9 +189,11 @@ def _port(p: Products, passes: Passes) -> dict[str, np.ndarray]:
     }
 
 
-def _dram(p: Products, tile_m: np.ndarray, tile_n: np.ndarray, order: str) -> dict[str, np.ndarray]:
+def _dram(
+    p: Products, tile_m: np.ndarray, tile_n: np.ndarray, keep_a: np.ndarray, keep_b: np.ndarray
+) -> dict[str, np.ndarray]:
     """DRAM bytes per stream [ops]."""
-    a_times, b_times = refetches(p, tile_m, tile_n, order)
+    a_times, b_times = refetches(p, tile_m, tile_n, keep_a, keep_b)
     return {
         "a": p.a.dram_bytes * a_times,
         "b": p.b.dram_bytes * b_times,
@@ -218,5 +229,6 @@ def _scatter(parts: list[tuple[np.ndarray, Timing]], size: int, plan: Plan) -> T
         "turns_m": plan.turns_m,
         "turns_n": plan.turns_n,
         "ran_dense": plan.dense > 0,
+        "resident": RESIDENT[plan.keep_a + 2 * plan.keep_b],
     }
     return Timing(**groups, **figures, plan=choice)

@@ -52,18 +52,26 @@ def tile_columns(arch: SystolicArch, p: Products, turns: Turns, tile_m: np.ndarr
     return np.clip(np.floor(widest / columns) * columns, columns, ceil_div(p.n, columns) * columns)
 
 
-def refetches(p: Products, tile_m: np.ndarray, tile_n: np.ndarray, order: str) -> tuple[np.ndarray, np.ndarray]:
-    """How often A and B are read from DRAM [ops] when output tiles are finished one after another.
+def fits(p: Products, tile_m: np.ndarray, tile_n: np.ndarray, order: str) -> tuple[np.ndarray, np.ndarray]:
+    """Whether A and B stay in their buffers as long as they are needed (boolean [ops]).
 
-    Walking along a stripe of rows (`mn`), A is read once if the stripe of A fits its buffer, else once per tile of
-    columns; B once if all of it fits, else once per stripe; `nm` the other way round. C is written once.
+    Walking along a stripe of rows (`mn`) that is the stripe of A and all of B; `nm` the other way round.
     """
     a_stripe, b_stripe = (tile_m / p.m, 1.0) if order == "mn" else (1.0, tile_n / p.n)
     a_fits = footprint(p.a, p.count) * np.minimum(a_stripe, 1.0) <= p.a.room
     b_fits = footprint(p.b, p.count) * np.minimum(b_stripe, 1.0) <= p.b.room
-    a_times = np.where(a_fits, 1.0, ceil_div(p.n, tile_n))
-    b_times = np.where(b_fits, 1.0, ceil_div(p.m, tile_m))
-    return a_times, b_times
+    return a_fits, b_fits
+
+
+def refetches(
+    p: Products, tile_m: np.ndarray, tile_n: np.ndarray, keep_a: np.ndarray, keep_b: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """How often A and B are read from DRAM [ops] when output tiles are finished one after another.
+
+    Once if the operand is kept on chip (boolean [ops]), else A once per tile of columns and B once per stripe of rows.
+    C is written once.
+    """
+    return np.where(keep_a, 1.0, ceil_div(p.n, tile_n)), np.where(keep_b, 1.0, ceil_div(p.m, tile_m))
 
 
 def footprint(operand: Operand, count: np.ndarray) -> np.ndarray:
