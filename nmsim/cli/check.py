@@ -1,4 +1,4 @@
-"""`nmsim check`: find the mistakes in architecture, workload, training and recipe files."""
+"""`nmsim check`: find the mistakes in architecture, workload, training, recipe and schedule files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nmsim.arch.schema import AnyArch
     from nmsim.specfile import Document
 
-WORKLOAD, TRAINING, RECIPE = "workload", "training", "recipe"
+WORKLOAD, TRAINING, RECIPE, SCHEDULE = "workload", "training", "recipe", "schedule"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=word,
         metavar="FILE",
-        help="architectures, workloads, training runs, recipes in YAML (`kind:` tells) or by name, products in CSV",
+        help="architectures, workloads, training runs, recipes or schedules in YAML (`kind:` tells), names of them, "
+        "products in CSV",
     )
 
 
@@ -62,8 +63,10 @@ def _summary(file: str) -> str:
         return _training(document)
     if kind == RECIPE:
         return _recipe(document)
+    if kind == SCHEDULE:
+        return _schedule(document)
     if not isinstance(kind, str) or kind not in MODELS:
-        raise SpecError([_wrong_kind(document, kind, [WORKLOAD, TRAINING, RECIPE, *MODELS])])
+        raise SpecError([_wrong_kind(document, kind, [WORKLOAD, TRAINING, RECIPE, SCHEDULE, *MODELS])])
     arch = machine(document)
     return f"{arch.kind} machine, {quantity(arch.clock, 'Hz')}, {len(arch.assumptions)} assumed numbers"
 
@@ -115,6 +118,13 @@ def _recipe(document: Document) -> str:
     recipe = recipe_of(document)
     stages = ", ".join(f"{p.operand} in {p.stage} along {p.direction}" for p in recipe.prunes)
     return f"recipe {recipe.name}, prunes {stages or 'nothing'}"
+
+
+def _schedule(document: Document) -> str:
+    from nmsim.engines.schedule import from_document
+
+    schedule = from_document(document)
+    return f"schedule, {len(schedule.ops)} products of {schedule.file.workload} on {schedule.file.machine}"
 
 
 def _wrong_kind(document: Document, kind: object, kinds: list[str]) -> Problem:

@@ -53,4 +53,10 @@ def _recipe() -> dict[str, Any]:
     return {**Recipe.model_json_schema(by_alias=True), "title": "nmsim recipe"}
 
 
-KINDS = {"arch": _arch, "workload": _workload, "training": _training, "recipe": _recipe}
+def _schedule() -> dict[str, Any]:
+    from nmsim.engines.schedule import ScheduleFile
+
+    return {**ScheduleFile.model_json_schema(by_alias=True), "title": "nmsim schedule"}
+
+
+KINDS = {"arch": _arch, "workload": _workload, "training": _training, "recipe": _recipe, "schedule": _schedule}

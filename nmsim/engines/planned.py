@@ -75,10 +75,7 @@ def _no_product(choice: Choice, rows: dict[Key, int]) -> Mistake:
     if choice.stage not in stages:
         return "stage", f"{choice.layer} has no product in {choice.stage}; it has them in {', '.join(stages)}"
     parts = sum(key[:2] == (choice.layer, choice.stage) for key in rows)
-    return (
-        "part",
-        f"{choice.layer} {choice.stage} has {parts} different product{'s'[: parts > 1]}, no part {choice.part}",
-    )
+    return "part", f"{choice.layer} {choice.stage} has parts 1 to {parts} (its different products), no {choice.part}"
 
 
 def _mistakes(arch: SystolicArch, p: Products, row: int, choice: Choice) -> Iterator[Mistake]:
