@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nmsim.arch.schema import AnyArch
     from nmsim.specfile import Document
 
-WORKLOAD, TRAINING, RECIPE = "workload", "training", "recipe"
+WORKLOAD, TRAINING, RECIPE, ENERGY = "workload", "training", "recipe", "energy_table"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,8 +62,10 @@ def _summary(file: str) -> str:
         return _training(document)
     if kind == RECIPE:
         return _recipe(document)
+    if kind == ENERGY:
+        return _energy(document)
     if not isinstance(kind, str) or kind not in MODELS:
-        raise SpecError([_wrong_kind(document, kind, [WORKLOAD, TRAINING, RECIPE, *MODELS])])
+        raise SpecError([_wrong_kind(document, kind, [WORKLOAD, TRAINING, RECIPE, ENERGY, *MODELS])])
     arch = machine(document)
     return f"{arch.kind} machine, {quantity(arch.clock, 'Hz')}, {len(arch.assumptions)} assumed numbers"
 
@@ -77,10 +79,11 @@ def _path(file: str) -> Path:
 def machine(document: Document) -> AnyArch:
     """The machine of an architecture file whose energies are known too; raises SpecError with every mistake."""
     from nmsim.arch.load import from_document
+    from nmsim.energy.account import table_name
     from nmsim.energy.table import problems
 
     arch = from_document(document)
-    if found := list(problems(document, arch.energy.node, arch.energy.dram)):
+    if found := list(problems(document, arch.energy.node, arch.energy.dram, table_name(arch))):
         raise SpecError(found)
     return arch
 
@@ -115,6 +118,13 @@ def _recipe(document: Document) -> str:
     recipe = recipe_of(document)
     stages = ", ".join(f"{p.operand} in {p.stage} along {p.direction}" for p in recipe.prunes)
     return f"recipe {recipe.name}, prunes {stages or 'nothing'}"
+
+
+def _energy(document: Document) -> str:
+    from nmsim.energy.files import checked
+
+    file = checked(document)
+    return f"energy table {file.name}, {len(file.entries)} entries" + (f", based on {file.base}" if file.base else "")
 
 
 def _wrong_kind(document: Document, kind: object, kinds: list[str]) -> Problem:
