@@ -107,6 +107,10 @@ class Energy(Spec):
     node: Node = Field(description="technology node of the logic and the on-chip memory")
     dram: str = Field(description="DRAM kind, as `ddr4`, `hbm2e`")
     static: Power = Field(description="power drawn whether the machine works or not")
+    table: str | None = Field(
+        default=None,
+        description="table of energies per action: a name of arch_configs/energy or a path; default by kind",
+    )
 
 
 class SystolicArray(Spec):

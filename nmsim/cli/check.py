@@ -1,9 +1,10 @@
-"""`nmsim check`: find the mistakes in architecture, workload, training, recipe and schedule files."""
+"""`nmsim check`: find the mistakes in architecture, workload, training, recipe, schedule and energy files."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from nmsim.arch.schema import AnyArch
     from nmsim.specfile import Document
 
-WORKLOAD, TRAINING, RECIPE, SCHEDULE = "workload", "training", "recipe", "schedule"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the verb."""
@@ -25,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=word,
         metavar="FILE",
-        help="architectures, workloads, training runs, recipes or schedules in YAML (`kind:` tells), names of them, "
+        help="architectures, workloads, training runs, recipes, schedules or energy tables in YAML (`kind:` tells), names of them, "
         "products in CSV",
     )
 
@@ -57,16 +56,10 @@ def _summary(file: str) -> str:
         return f"{count} product" if count == 1 else f"{count} products"
     document = read(_path(file))
     kind = document.data.get("kind") if isinstance(document.data, dict) else None
-    if kind == WORKLOAD:
-        return _workload(document)
-    if kind == TRAINING:
-        return _training(document)
-    if kind == RECIPE:
-        return _recipe(document)
-    if kind == SCHEDULE:
-        return _schedule(document)
+    if kind in SUMMARIES:
+        return SUMMARIES[kind](document)
     if not isinstance(kind, str) or kind not in MODELS:
-        raise SpecError([_wrong_kind(document, kind, [WORKLOAD, TRAINING, RECIPE, SCHEDULE, *MODELS])])
+        raise SpecError([_wrong_kind(document, kind, [*SUMMARIES, *MODELS])])
     arch = machine(document)
     return f"{arch.kind} machine, {quantity(arch.clock, 'Hz')}, {len(arch.assumptions)} assumed numbers"
 
@@ -80,10 +73,11 @@ def _path(file: str) -> Path:
 def machine(document: Document) -> AnyArch:
     """The machine of an architecture file whose energies are known too; raises SpecError with every mistake."""
     from nmsim.arch.load import from_document
+    from nmsim.energy.account import table_name
     from nmsim.energy.table import problems
 
     arch = from_document(document)
-    if found := list(problems(document, arch.energy.node, arch.energy.dram)):
+    if found := list(problems(document, arch.energy.node, arch.energy.dram, table_name(arch))):
         raise SpecError(found)
     return arch
 
@@ -127,7 +121,20 @@ def _schedule(document: Document) -> str:
     return f"schedule, {len(schedule.ops)} products of {schedule.file.workload} on {schedule.file.machine}"
 
 
+def _energy(document: Document) -> str:
+    from nmsim.energy.files import checked
+
+    file = checked(document)
+    return f"energy table {file.name}, {len(file.entries)} entries" + (f", based on {file.base}" if file.base else "")
+
+
 def _wrong_kind(document: Document, kind: object, kinds: list[str]) -> Problem:
     if kind is None:
         return document.problem(("kind",), f"is missing: the kind of file; allowed: {', '.join(kinds)}")
     return document.problem(("kind",), unknown("kind of file", kind, kinds))
+
+
+SUMMARIES: dict[str, Callable[[Document], str]] = {
+    "workload": _workload, "training": _training, "recipe": _recipe, "schedule": _schedule, "energy_table": _energy,
+}  # fmt: skip
+"""What a good file holds, by its kind; machines have kinds of their own."""

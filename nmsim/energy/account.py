@@ -1,80 +1,154 @@
-"""Energy of ops: actions times energy per action, plus static power times time."""
+"""Energy of ops: counts of actions times energy per action, plus static power times time.
+
+    E[op] = sum over actions of count[op] x joules per action x (V/V_max)^2 + static power x seconds[op]
+
+A count has a key (component, action, stream): the stream is the operand it belongs to (a, b, c, metadata, psum) or
+empty. The voltage is that of a GPU whose clock is lowered; elsewhere it is 1.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from nmsim.arch.schema import AnyArch, SystolicArch, TensorCoreArch
-from nmsim.energy.table import ActionTable, action_table
-from nmsim.workloads.optable import DTYPES
+from nmsim.energy.area import area_mm2
+from nmsim.energy.table import EnergyTable, PerAction, energy_table, extrapolated
 
 COMPONENTS = {
-    "mac": "multiply-accumulates carried out, unskipped zeros included, padding not",
+    "mac": "multiply-accumulates carried out, unskipped zeros included; units that padding leaves without data",
+    "select": "multiplexers that pick the partner of each kept value out of its group",
+    "registers": "latches of operands, indices and sums in the units",
+    "noc": "wires between the buffers and the units",
     "cores": "cycles of a GPU's cores at work besides the multiplications, where its file has the energy of one",
     "buffers": "on-chip memory between DRAM and the units, indices included",
     "dram": "off-chip memory",
-    "vector": "element-wise arithmetic and weight updates",
+    "stream": "of a GPU: what moves an element-wise operand between DRAM and registers, beyond DRAM itself",
+    "vector": "element-wise arithmetic, and widening of operands",
+    "update": "weight updates",
     "reduction": "comparisons of mask searches",
     "static": "power drawn whether the machine works or not",
 }
 
+Key = tuple[str, str, str]
+Counts = Mapping[Key, np.ndarray]
 
-@dataclass(frozen=True)
-class Actions:
-    """What the ops did, arrays [ops]: multiply-accumulates and the code of their data type, bytes through the buffer
-    of each operand (`a`, `b`, `c`, `metadata`), DRAM bytes, element-wise operations, comparisons, seconds, cycles with
-    cores of a GPU at work (summed over the cores), and the voltage relative to that of the energies per action."""
+SCALED = ("mac", "cores", "buffers", "dram")
+"""Components whose energy falls with the square of the voltage of a GPU's cores, as its power limit counts them."""
 
-    macs: np.ndarray
-    dtype: np.ndarray
-    buffer_bytes: dict[str, np.ndarray]
-    dram_bytes: np.ndarray
-    lane_ops: np.ndarray
-    compares: np.ndarray
-    seconds: np.ndarray
-    busy: np.ndarray
-    voltage: np.ndarray
+STATIC_UNCERTAINTY = {"source": 0.1, "calibrated": 0.1, "assumed": 0.5, "override": 0.1}
+"""Half-width of the 90 % interval of a machine's static power, by how it is known; assumed."""
+CORE_UNCERTAINTY = 0.25
+"""The same of the fitted energy of a GPU core's cycle; assumed."""
 
 
-def table_of(arch: AnyArch) -> ActionTable:
+@dataclass(frozen=True, eq=False)
+class Account:
+    """The actions of every op [ops], executed once, with the energy of each action."""
+
+    size: int
+    counts: Counts
+    costs: Mapping[Key, PerAction]
+    voltage: np.ndarray | float = 1.0
+    area_mm2: float = float("nan")
+
+    def joules(self, key: Key) -> np.ndarray:
+        """Energy [ops] of one kind of action."""
+        spent = self.counts[key] * self.costs[key].joules
+        return spent * np.square(self.voltage) if key[0] in SCALED else spent
+
+    def by_component(self) -> dict[str, np.ndarray]:
+        """Joules [ops] of every component of COMPONENTS, in its order."""
+        found = {name: np.zeros(self.size) for name in COMPONENTS}
+        for key in self.counts:
+            found[key[0]] += self.joules(key)
+        return found
+
+    def totals(self, repeat: np.ndarray) -> dict[Key, float]:
+        """Joules of each kind of action of all ops, each as often as it repeats."""
+        return {key: float(self.joules(key) @ repeat) for key in self.counts}
+
+    def total_counts(self, repeat: np.ndarray) -> dict[Key, float]:
+        """How often each kind of action happens."""
+        return {key: float(values @ repeat) for key, values in self.counts.items()}
+
+
+def table_of(arch: AnyArch) -> EnergyTable:
     """The energy per action of a machine."""
-    return action_table(arch.energy.node, arch.energy.dram)
+    return energy_table(arch.energy.node, arch.energy.dram, table_name(arch))
 
 
-def energy(arch: AnyArch, actions: Actions) -> dict[str, np.ndarray]:
-    """Joules per component of COMPONENTS, arrays [ops]."""
+def table_name(arch: AnyArch) -> str:
+    """The table that the machine's file names, else the one for its kind."""
+    return arch.energy.table or ("gpu" if isinstance(arch, TensorCoreArch) else "asic")
+
+
+def account(arch: AnyArch, size: int, counts: Counts, voltage: np.ndarray | float = 1.0) -> Account:
+    """The counts [size] with what each action costs on `arch`; counts that are all zero are dropped.
+
+    Raises UnsupportedError for an action that the machine's table has no value for.
+    """
+    used = {key: values for key, values in counts.items() if values.any()}
     table = table_of(arch)
-    used = {code: DTYPES[code] for code in np.unique(actions.dtype[actions.macs > 0])}
-    per_mac = np.zeros(len(DTYPES))
-    for code, name in used.items():
-        per_mac[code] = table.mac_j(name)
-    per_cycle = arch.power.core_cycle if isinstance(arch, TensorCoreArch) and arch.power is not None else 0.0
-    square = actions.voltage**2
-    buffers = sum(actions.buffer_bytes[x] * j for x, j in _per_buffer_byte(arch, table).items())
-    return {
-        "mac": actions.macs * per_mac[actions.dtype] * square,
-        "cores": actions.busy * per_cycle * square,
-        "buffers": np.asarray(buffers * square),
-        "dram": actions.dram_bytes * table.dram_byte * square,
-        "vector": actions.lane_ops * table.vector_op,
-        "reduction": actions.compares * table.compare,
-        "static": actions.seconds * arch.energy.static,
-    }
+    return Account(size, used, {key: cost(arch, table, key) for key in used}, voltage, area_mm2(arch))
+
+
+def cost(arch: AnyArch, table: EnergyTable, key: Key) -> PerAction:
+    """The energy of one action of a machine."""
+    component, action, stream = key
+    if component == "static":
+        known = arch.provenance.get(("energy", "static"))
+        return PerAction(arch.energy.static, STATIC_UNCERTAINTY[known.kind if known else "assumed"], "static")
+    if component == "cores":
+        power = arch.power if isinstance(arch, TensorCoreArch) else None
+        return PerAction(power.core_cycle if power else 0.0, CORE_UNCERTAINTY, "cores")
+    if component == "mac":
+        dtype = action.removeprefix("gated ")
+        table.mac_j(dtype)
+        full = table.values["mac", dtype]
+        return full if action == dtype else PerAction(full.joules * table.gated_share, full.uncertainty, full.group)
+    if component == "buffers":
+        return _buffer_bit(arch, table, action, stream)
+    if component == "stream":
+        whole, device = table.value("stream", "bit"), table.value("dram", "read")
+        return PerAction(max(whole.joules - device.joules, 0.0), whole.uncertainty, "stream")
+    return table.value(component, action)
+
+
+def _buffer_bit(arch: AnyArch, table: EnergyTable, action: str, stream: str) -> PerAction:
+    """Joules per bit of the memory beside the units that holds a stream."""
+    if ("l2", "bit") in table.values:
+        return table.values["l2", "bit"]
+    size, width = buffer_of(arch, stream)
+    access = table.sram.read_j if action == "read" else table.sram.write_j
+    return PerAction(access(size, width) / width, table.sram_uncertainty, "sram")
+
+
+def buffer_of(arch: AnyArch, stream: str) -> tuple[float, float]:
+    """Size in bytes and width of an access in bits of the memory that holds a stream.
+
+    A row or column of a systolic array is served at once, 16 bits a unit, 32 of sums, within 64 and 1024 bits.
+    """
+    if isinstance(arch, SystolicArch):
+        m, array = arch.memories, arch.array
+        size, bits = {
+            "a": (m.a_buffer, 16 * array.rows), "c": (m.c_buffer, 32 * array.columns),
+            "psum": (m.c_buffer, 32 * array.columns),
+        }.get(stream, (m.b_buffer, 16 * array.columns))  # fmt: skip
+        return size, float(min(max(bits, 64), 1024))
+    return arch.memories.l2.size, 64.0
 
 
 def assumptions(arch: AnyArch, dtypes: set[str]) -> tuple[str, ...]:
     """What the energies of a workload with these data types rest on that no source vouches for, a line each."""
-    other = [f"energy, mac {name}:" for name in DTYPES if name not in dtypes]
-    return tuple(line for line in table_of(arch).assumptions if not line.startswith(tuple(other)))
-
-
-def _per_buffer_byte(arch: AnyArch, table: ActionTable) -> dict[str, float]:
-    """Joules per byte read from the memory next to the units, by operand."""
+    table = table_of(arch)
+    known = [action for component, action in table.values if component == "mac"]
+    other = tuple(f"energy, mac {name}:" for name in known if name not in dtypes)
+    lines = [line for line in table.assumptions if not line.startswith(other)]
     if isinstance(arch, SystolicArch):
-        sizes = {"a": arch.memories.a_buffer, "b": arch.memories.b_buffer, "c": arch.memories.c_buffer}
-        sizes["metadata"] = sizes["b"]
-    else:
-        sizes = dict.fromkeys(("a", "b", "c", "metadata"), arch.memories.l2.size)
-    return {name: table.sram_byte(size) for name, size in sizes.items()}
+        sizes = {stream: buffer_of(arch, stream)[0] for stream in ("a", "b", "c")}
+        if any(map(extrapolated, sizes.values())):
+            lines.append("energy, sram: buffers beyond 8 KiB to 4 MiB are extrapolated")
+    return tuple(lines)

@@ -1,100 +1,214 @@
-"""Energy per action: the cited figures of actions.yaml, brought to a technology node and a kind of DRAM."""
+"""Energy per action at one technology node with one kind of DRAM, each with its interval and its origin."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import cache
-from math import exp, log
-from pathlib import Path
-from typing import Any
+from math import log, log1p
 
-import numpy as np
+from nmsim.energy.files import FOLDER, Entry, Known, TableFile, load_files
+from nmsim.energy.memory import SIZES, SramModel
+from nmsim.energy.scaling import REACH, at_node
+from nmsim.errors import Problem, SpecError, UnsupportedError, nearest, unknown
+from nmsim.specfile import Document
+from nmsim.units import format_quantity
 
-from nmsim.arch.provenance import Provenance, split
-from nmsim.errors import Problem, SpecError, UnsupportedError, unknown
-from nmsim.specfile import Document, read
-from nmsim.units import format_quantity, parse_quantity
-
-ACCESS_BYTES = 8
-"""The SRAM energies of actions.yaml are those of one 64-bit access."""
-
-REACH = 3.0
-"""How many times finer or coarser than the outermost node of the file a node may be and still take its energies."""
-
-_FILE = Path(__file__).with_name("actions.yaml")
+NINETY = 1.6448536269514722
+"""Standard deviations on each side of the middle of a 90 % interval."""
 
 
 @dataclass(frozen=True)
-class ActionTable:
-    """Joules per action at one technology node with one kind of DRAM.
+class PerAction:
+    """Joules of one action, and the half-width u of its 90 % interval: joules/(1 + u) to joules (1 + u).
 
-    `mac` is per multiply-accumulate, by data type; `vector_op` per fp32 operation; `compare` per 16-bit comparison;
-    `dram_byte` per byte to or from DRAM; `sram` lists (size in bytes, J per byte), ascending in size. `assumptions`
-    names what the numbers rest on that no source vouches for.
+    Actions of one `group` come from one source and err together.
     """
 
+    joules: float
+    uncertainty: float
+    group: str
+
+    @property
+    def sigma(self) -> float:
+        """Standard deviation of the logarithm."""
+        return log1p(self.uncertainty) / NINETY
+
+
+@dataclass(frozen=True)
+class EnergyTable:
+    """What each action costs. `values` are by (component, action); `assumptions` what they rest on that no source
+    vouches for."""
+
+    name: str
     node_m: float
     dram: str
-    mac: dict[str, float]
-    vector_op: float
-    compare: float
-    dram_byte: float
-    sram: tuple[tuple[float, float], ...]
-    assumptions: tuple[str, ...]
+    values: dict[tuple[str, str], PerAction]
+    sram: SramModel
+    sram_uncertainty: float
+    gated_share: float
+    assumptions: tuple[str, ...] = field(repr=False)
+
+    def value(self, component: str, action: str) -> PerAction:
+        """The energy of an action; raises UnsupportedError that says where one may be added."""
+        if (component, action) not in self.values:
+            names = [" ".join(key) for key in self.values]
+            close = nearest(f"{component} {action}", names)
+            hint = f"; nearest: {', '.join(close)}" if close else ""
+            raise UnsupportedError(
+                f"energy of component {component!r}, action {action!r}: the table {self.name!r} has no value for it{hint}; "
+                f"add an entry under `entries:` of {FOLDER}/{self.name}.yaml, or of a table of your own that "
+                "`energy.table` names"
+            )
+        return self.values[component, action]
 
     def mac_j(self, dtype: str) -> float:
         """Energy of one multiply-accumulate; raises UnsupportedError for a data type without an entry."""
-        if dtype not in self.mac:
-            raise UnsupportedError(f"energy of arithmetic, action mac: {unknown('data type', dtype, self.mac)}")
-        return self.mac[dtype]
+        if ("mac", dtype) not in self.values:
+            types = [action for component, action in self.values if component == "mac"]
+            raise UnsupportedError(
+                f"energy of arithmetic, action mac: {unknown('data type', dtype, types)}; add it under `mac:` of "
+                f"{FOLDER}/{self.name}.yaml, or of a table of your own that `energy.table` names"
+            )
+        return self.values["mac", dtype].joules
+
+    @property
+    def dram_byte(self) -> float:
+        """Energy per byte to or from DRAM."""
+        return 8 * self.values["dram", "read"].joules
 
     def sram_byte(self, size_bytes: float) -> float:
-        """Energy per byte of an access to a macro of `size_bytes`: log-log interpolation, clamped at the ends."""
-        sizes, energies = zip(*self.sram, strict=True)
-        return _log_interpolated(size_bytes, sizes, energies)
+        """Energy per byte read from the memory beside the units: of a GPU its L2, else an SRAM of this size."""
+        if ("l2", "bit") in self.values:
+            return 8 * self.values["l2", "bit"].joules
+        return self.sram.read_j(size_bytes) / 8
 
 
 @cache
-def action_table(node_m: float, dram: str) -> ActionTable:
-    """The energies at `node_m` (metres, 7e-9 is 7 nm) with DRAM of kind `dram`, as `hbm2e`.
+def energy_table(node_m: float, dram: str, name: str = "asic") -> EnergyTable:
+    """The table `name` (of the library, or a path) at `node_m` (metres) with DRAM of kind `dram`, as `hbm2e`.
 
-    Between two nodes of the file the logarithm of each energy is linear in that of the feature size; beyond the
-    outermost node its energies are taken, and an assumption says so. Raises UnsupportedError for an unknown kind of
-    DRAM.
+    Raises UnsupportedError for an unknown table or kind of DRAM, SpecError for a file with mistakes.
     """
-    data, provenance = _actions()
-    if dram not in data["dram"]:
-        raise UnsupportedError(f"energy of dram, action read: {unknown('kind of DRAM', dram, data['dram'])}")
-    nodes = {parse_quantity(name, "length"): name for name in data["nodes"]}
-    at_node = {
-        component: {
-            action: _log_interpolated(node_m, *_by_node(data["nodes"], component, action))
-            for action in data["nodes"][nodes[min(nodes)]][component]
-        }
-        for component in ("arithmetic", "sram")
-    }
-    logic = at_node["arithmetic"]
-    sram = ((parse_quantity(size, "size"), energy / ACCESS_BYTES) for size, energy in at_node["sram"].items())
-    used, remark = _nodes_used(node_m, nodes)
-    return ActionTable(
-        node_m=node_m,
-        dram=dram,
-        mac={name: logic[m["multiply"]] * m["scale"] + logic[m["add"]] for name, m in data["mac"].items()},
-        vector_op=(logic["fp32 multiply"] + logic["fp32 add"]) / 2,
-        compare=logic["fp16 add"],
-        dram_byte=8 * parse_quantity(data["dram"][dram], "energy_per_bit"),
-        sram=tuple(sorted(sram)),
-        assumptions=(*remark, *_assumed(provenance, used, dram), *(f"energy: {line}" for line in data["general"])),
+    files = load_files(name)
+    entries, factors = _merged(files)
+    exponent = next((f.scaling.exponent for f in files if f.scaling), 0.0)
+    raw: dict[tuple[str, str], PerAction] = {}
+    for (component, action), known in entries.items():
+        factor, own = factors.get(component, (1.0, 0.0))
+        joules = factor * at_node(node_m, [(e.node, e.value) for e in known], exponent)
+        near = min(known, key=lambda e: abs(log(e.node / node_m)))
+        raw[component, action] = PerAction(joules, max(near.uncertainty, own), component)
+    drams = {kind: entry for file in reversed(files) for kind, entry in file.dram.items()}
+    if dram not in drams:
+        raise UnsupportedError(f"energy of dram, action read: {unknown('kind of DRAM', dram, drams)}")
+    for action in ("read", "write"):
+        raw["dram", action] = PerAction(drams[dram].value, drams[dram].uncertainty, "dram")
+    gated = next((f.gated.share for f in files if f.gated), 0.0)
+    sram = next((f.sram for f in files if f.sram), None)
+    if sram is None:
+        raise UnsupportedError(f"the energy table {name!r} has no `sram:`; add it, or set `base: asic`")
+    factor, own = factors.get("sram", (1.0, 0.0))
+    return EnergyTable(
+        files[0].name, node_m, dram, raw | _composed(files, raw), SramModel(sram, node_m, factor),
+        max(sram.uncertainty, own), gated, tuple(_assumptions(files, entries, node_m, dram)),
+    )  # fmt: skip
+
+
+def _merged(
+    files: tuple[TableFile, ...],
+) -> tuple[dict[tuple[str, str], list[Entry]], dict[str, tuple[float, float]]]:
+    """The entries of each action, those of the file nearest to the table itself; and the factors by component."""
+    found: dict[tuple[str, str], list[Entry]] = {}
+    factors: dict[str, tuple[float, float]] = {}
+    for file in files:
+        own: dict[tuple[str, str], list[Entry]] = {}
+        for entry in file.entries:
+            own.setdefault((entry.component, entry.action), []).append(entry)
+        found = own | found
+        for f in file.factors:
+            factor, known = factors.get(f.component, (1.0, 0.0))
+            factors[f.component] = factor * f.factor, max(known, f.uncertainty)
+    return found, factors
+
+
+def _composed(files: tuple[TableFile, ...], raw: dict[tuple[str, str], PerAction]) -> dict[tuple[str, str], PerAction]:
+    """Multiply-accumulates, element-wise operations and comparisons, as sums of arithmetic."""
+
+    def part(action: str) -> PerAction:
+        if ("arithmetic", action) not in raw:
+            raise UnsupportedError(
+                f"energy of component 'arithmetic', action {action!r}: {files[0].name!r} composes actions of it but has "
+                f"no value; add it under `entries:` of {FOLDER}/{files[-1].name}.yaml"
+            )
+        return raw["arithmetic", action]
+
+    found: dict[tuple[str, str], PerAction] = {}
+    for file in reversed(files):
+        for name, mac in file.mac.items():
+            product, add = part(mac.multiply), part(mac.add)
+            joules = product.joules * mac.scale + add.joules
+            found["mac", name] = PerAction(joules, max(product.uncertainty, add.uncertainty), "arithmetic")
+    multiply, add, compare = part("fp32 multiply"), part("fp32 add"), part("fp16 add")
+    lane = PerAction((multiply.joules + add.joules) / 2, max(multiply.uncertainty, add.uncertainty), "arithmetic")
+    found["vector", "op"] = raw.get(("vector", "op"), lane)
+    found["update", "op"] = raw.get(("update", "op"), found["vector", "op"])
+    found["reduction", "compare"] = raw.get(("reduction", "compare"), compare)
+    return found
+
+
+def _assumptions(
+    files: tuple[TableFile, ...], entries: dict[tuple[str, str], list[Entry]], node_m: float, dram: str
+) -> Iterator[str]:
+    """A line for each distinct reason behind a number in use that no source vouches for."""
+    shown, lines = format_quantity(node_m, "length"), []
+    nodes = sorted({e.node for known in entries.values() for e in known})
+    low, high = (
+        max((n for n in nodes if n <= node_m), default=None),
+        min((n for n in nodes if n >= node_m), default=None),
     )
+    if low is None or high is None:
+        edge = format_quantity(nodes[0] if low is None else nodes[-1], "length")
+        lines.append(f"energy at {shown}: taken as at {edge}, the outermost node known")
+    elif low != high:
+        both = " and ".join(format_quantity(n, "length") for n in (low, high))
+        lines.append(f"energy at {shown}: interpolated between {both}, log-linearly in feature size")
+    for (component, action), known in entries.items():
+        below = max((e.node for e in known if e.node <= node_m), default=min(e.node for e in known))
+        above = min((e.node for e in known if e.node >= node_m), default=max(e.node for e in known))
+        for e in known:
+            if e.node in (below, above) and e.source is None:
+                label = format_quantity(e.node, "length") if component == "arithmetic" else f"{component} {action}"
+                lines.append(f"energy, {label}: {_why(e)}")
+    for file in files:
+        lines += [f"energy, mac {name}: {_why(mac)}" for name, mac in file.mac.items() if mac.source is None]
+        lines += [
+            f"energy, dram {kind}: {_why(e)}" for kind, e in file.dram.items() if kind == dram and e.source is None
+        ]
+        lines += [f"energy, {f.component}: {_why(f)}" for f in file.factors if f.source is None]
+        lines += [f"energy, sram: fitted to {file.sram.calibrated}"] if file.sram and file.sram.calibrated else []
+        lines += file.general
+    yield from dict.fromkeys(lines)
 
 
-def problems(document: Document, node_m: float, dram: str) -> Iterator[Problem]:
-    """What is wrong with `energy.node` and `energy.dram` of an architecture file: no figures there, or near there."""
-    data, _ = _actions()
-    if dram not in data["dram"]:
-        yield document.problem(("energy", "dram"), unknown("kind of DRAM", dram, data["dram"]))
-    nodes = [parse_quantity(name, "length") for name in data["nodes"]]
+def _why(known: Known) -> str:
+    return next((text for _, text in known.origins), "")
+
+
+def problems(document: Document, node_m: float, dram: str, table: str = "asic") -> Iterator[Problem]:
+    """What is wrong with `energy.table`, `energy.node` and `energy.dram` of an architecture file."""
+    try:
+        files = load_files(table)
+    except UnsupportedError as error:
+        yield document.problem(("energy", "table"), str(error))
+        return
+    except SpecError as error:
+        yield from error.problems
+        return
+    kinds = {kind for file in files for kind in file.dram}
+    if dram not in kinds:
+        yield document.problem(("energy", "dram"), unknown("kind of DRAM", dram, kinds))
+    nodes = [e.node for file in files for e in file.entries]
     lowest, highest = min(nodes) / REACH, max(nodes) * REACH
     if not lowest <= node_m <= highest:
         allowed = " to ".join(format_quantity(bound, "length", 3) for bound in (lowest, highest))
@@ -102,52 +216,6 @@ def problems(document: Document, node_m: float, dram: str) -> Iterator[Problem]:
         yield document.problem(("energy", "node"), message)
 
 
-@cache
-def _actions() -> tuple[Any, Mapping[tuple[str | int, ...], Provenance]]:
-    """The data of actions.yaml, and where each of its numbers comes from."""
-    document, provenance, problems = split(read(_FILE))
-    if problems:
-        raise SpecError(problems)
-    return document.data, provenance
-
-
-def _by_node(nodes: Any, component: str, action: str) -> tuple[list[float], list[float]]:
-    """The nodes of the file, ascending, and the energy of one action at each."""
-    pairs = sorted(
-        (parse_quantity(name, "length"), parse_quantity(entry[component][action], "energy"))
-        for name, entry in nodes.items()
-    )
-    return [node for node, _ in pairs], [energy for _, energy in pairs]
-
-
-def _log_interpolated(x: float, xs: Sequence[float], ys: Sequence[float]) -> float:
-    """y at `x` on straight lines through (log xs, log ys), xs ascending; constant beyond the ends."""
-    x = min(max(x, xs[0]), xs[-1])
-    if x in xs:
-        return ys[xs.index(x)]  # as cited, to the last digit
-    return exp(float(np.interp(log(x), np.log(xs), np.log(ys))))
-
-
-def _nodes_used(node_m: float, nodes: Mapping[float, str]) -> tuple[list[str], list[str]]:
-    """The entries of the file that a table at `node_m` is made of, and a remark where it is none of them itself."""
-    below = [node for node in nodes if node <= node_m]
-    above = [node for node in nodes if node >= node_m]
-    shown = format_quantity(node_m, "length")
-    if not below or not above:
-        outermost = nodes[max(below) if below else min(above)]
-        return [outermost], [f"energy at {shown}: taken as at {outermost}, the outermost node known"]
-    used = list(dict.fromkeys([nodes[max(below)], nodes[min(above)]]))
-    if len(used) == 1:
-        return used, []
-    return used, [f"energy at {shown}: interpolated between {' and '.join(used)}, log-linearly in feature size"]
-
-
-def _assumed(provenance: Mapping[tuple[str | int, ...], Provenance], used: list[str], dram: str) -> list[str]:
-    """A line for each distinct reason behind a number in use that no source vouches for."""
-    lines = []
-    for (section, name, *_), origin in provenance.items():
-        in_use = {"nodes": name in used, "dram": name == dram}.get(str(section), True)
-        if in_use and origin.kind != "source":
-            label = "" if section == "nodes" else f"{section} "
-            lines.append(f"energy, {label}{name}: {origin.text}")
-    return list(dict.fromkeys(lines))
+def extrapolated(size_bytes: float) -> bool:
+    """Whether an SRAM of this size lies beyond those that the law was fitted to."""
+    return not SIZES[0] <= size_bytes <= SIZES[1]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from nmsim.arch.arithmetic import product_dtypes, widened
 from nmsim.arch.capability import Skips, skips
 from nmsim.arch.schema import AnyArch, CpuArch, SystolicArch
-from nmsim.energy.account import Actions, assumptions, energy
-from nmsim.engines import cpu, gathers, systolic, tensorcore, vector
+from nmsim.energy.account import account, assumptions
+from nmsim.energy.area import wire_mm
+from nmsim.engines import actions, cpu, gathers, systolic, tensorcore, vector
 from nmsim.engines.products import Products, gather
 from nmsim.engines.systolic import Plan
 from nmsim.engines.timing import CAUSES, Timing
@@ -36,20 +38,28 @@ def simulate(arch: AnyArch, work: Workload, strict: bool = False, plan: Plan | N
     if strict:
         _refuse_unsupported(work, skip)
     online = vector.pruned_online(work)
-    columns = Columns(len(work))
-    place = np.cumsum(work.gemms) - 1
+    columns, counts, wire = Columns(len(work)), Columns(len(work)), wire_mm(arch)
+    voltage, place = np.ones(len(work)), np.cumsum(work.gemms) - 1
     for rows in _chunks(np.flatnonzero(work.gemms)):
         part = work.select(rows)
         products = gather(arch, part, skip.take(rows), online[rows])
         chosen = None if plan is None else plan.take(place[rows])
         timing = _products(arch, products, gathers.entries(arch, part), chosen)
-        columns.store(rows, _values(arch, part, timing))
+        columns.store(rows, values := _values(part, timing))
+        counts.store(rows, actions.count(arch, part, timing, values["cycles"] / arch.clock, products, wire))
+        voltage[rows] = timing.voltage
     for rows in _chunks(np.flatnonzero(~work.gemms)):
         part = work.select(rows)
-        columns.store(rows, _values(arch, part, vector.evaluate(arch, part)))
+        timing = vector.evaluate(arch, part)
+        columns.store(rows, values := _values(part, timing))
+        counts.store(rows, actions.count(arch, part, timing, values["cycles"] / arch.clock))
+    energy = account(arch, len(work), counts.values, voltage)
+    columns.values.update({f"energy.{name}": joules for name, joules in energy.by_component().items()})
     reasons, codes = _reasons(work, skip, columns.flag("plan.ran_dense"))
     used = {DTYPES[code] for code in np.unique(product_dtypes(arch, work)[work.gemms])}
-    return Result(arch, work, "analytic", columns.values, reasons, codes, widened(arch, work) + assumptions(arch, used))
+    return Result(
+        arch, work, "analytic", columns.values, reasons, codes, widened(arch, work) + assumptions(arch, used), energy
+    )
 
 
 def _products(arch: AnyArch, products: Products, entries: gathers.Entries, plan: Plan | None) -> Timing:
@@ -64,9 +74,9 @@ class Columns:
 
     def __init__(self, size: int):
         self.size = size
-        self.values: dict[str, np.ndarray] = {}
+        self.values: dict[Any, np.ndarray] = {}
 
-    def store(self, rows: np.ndarray, values: dict[str, np.ndarray]) -> None:
+    def store(self, rows: np.ndarray, values: Mapping[Any, np.ndarray]) -> None:
         """Write the values of these rows."""
         for name, column in values.items():
             if name not in self.values:
@@ -84,22 +94,12 @@ def _chunks(rows: np.ndarray) -> Iterator[np.ndarray]:
         yield rows[start : start + CHUNK]
 
 
-def _values(arch: AnyArch, work: Workload, timing: Timing) -> dict[str, np.ndarray]:
+def _values(work: Workload, timing: Timing) -> dict[str, np.ndarray]:
     """The result columns of a chunk."""
     cycles = sum(timing.causes.values(), start=np.zeros(len(work)))
     zero = np.zeros(len(work))
     port = {stream: timing.port.get(stream, zero) for stream in STREAMS}
     dram = {stream: timing.dram.get(stream, zero) for stream in STREAMS}
-    spent = energy(
-        arch,
-        Actions(
-            macs=zero + timing.executed,
-            dtype=product_dtypes(arch, work), buffer_bytes=port,
-            dram_bytes=sum(dram.values(), start=zero), lane_ops=zero + timing.lane_ops,
-            compares=zero + timing.compares, seconds=cycles / arch.clock,
-            busy=zero + timing.busy, voltage=zero + timing.voltage,
-        ),
-    )  # fmt: skip
     return {
         "cycles": cycles,
         "macs_useful": zero + timing.useful,
@@ -110,7 +110,6 @@ def _values(arch: AnyArch, work: Workload, timing: Timing) -> dict[str, np.ndarr
         **{f"cause.{name}": timing.causes.get(name, zero) for name in CAUSES},
         **{f"dram.{name}": size for name, size in dram.items()},
         **{f"buffer.{name}": size for name, size in port.items()},
-        **{f"energy.{name}": joules for name, joules in spent.items()},
         **{f"plan.{name}": values for name, values in timing.plan.items()},
     }
 

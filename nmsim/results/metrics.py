@@ -50,6 +50,11 @@ def _share(above: str, below: str, factor: float = 1.0) -> Callable[[Result], fl
     return lambda r: factor * float(_ratio(r.metric(above), r.metric(below)))
 
 
+def _area(result: Result) -> float:
+    """Square millimetres of the machine, NaN where they are not known."""
+    return result.account.area_mm2 if result.account is not None else float("nan")
+
+
 _ALL = (
     Metric("cycles", "cycles", "clock cycles from the start of an op to its end; ops follow each other",
            "sum of the causes (see `nmsim list causes`)", _column("cycles")),
@@ -59,6 +64,27 @@ _ALL = (
            lambda r: r.energy_columns().sum(axis=0)),
     Metric("power_w", "W", "mean power while running", "energy_j / latency_s",
            lambda r: _ratio(r.per_op("energy_j"), r.per_op("latency_s")), _share("energy_j", "latency_s")),
+    Metric("edp", "J s", "energy-delay product", "energy_j x latency_s",
+           lambda r: r.per_op("energy_j") * r.per_op("latency_s"),
+           lambda r: r.metric("energy_j") * r.metric("latency_s")),
+    Metric("ed2p", "J s2", "energy-delay-squared product", "energy_j x latency_s^2",
+           lambda r: r.per_op("energy_j") * r.per_op("latency_s") ** 2,
+           lambda r: r.metric("energy_j") * r.metric("latency_s") ** 2),
+    Metric("energy_kwh", "kWh", "energy drawn, in kilowatt-hours", "energy_j / 3.6e6",
+           lambda r: r.per_op("energy_j") / 3.6e6),
+    Metric("tops_w_executed", "TOPS/W", "executed operations per joule; two a multiply-accumulate",
+           "2 macs_executed / energy_j / 1e12",
+           lambda r: 2e-12 * _ratio(r.columns["macs_executed"], r.per_op("energy_j")),
+           _share("macs_executed", "energy_j", 2e-12)),
+    Metric("tops_w_dense_equivalent", "TOPS/W", "operations of the dense network per joule; two a multiply-accumulate",
+           "2 macs_dense / energy_j / 1e12",
+           lambda r: 2e-12 * _ratio(r.per_op("macs_dense"), r.per_op("energy_j")),
+           _share("macs_dense", "energy_j", 2e-12)),
+    Metric("area_mm2", "mm2", "estimated area of the machine, or of its die", "units, lanes and buffers at the node",
+           lambda r: np.full(len(r.workload), _area(r)), lambda r: _area(r)),
+    Metric("tops_mm2_executed", "TOPS/mm2", "executed operations per second and area", "2 macs_executed / latency_s / area_mm2 / 1e12",
+           lambda r: 2e-12 * r.per_op("throughput_executed") / _area(r),
+           lambda r: 2e-12 * r.metric("throughput_executed") / _area(r)),
     Metric("macs_dense", "MAC", "multiply-accumulates with every operand dense, inserted zeros not counted",
            "m n k count", lambda r: r.macs_dense_per_op()),
     Metric("macs_useful", "MAC", "multiply-accumulates on elements that may be non-zero",

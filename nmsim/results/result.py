@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -11,7 +11,7 @@ import numpy as np
 
 from nmsim.errors import UnsupportedError, unknown
 from nmsim.results.metrics import METRICS, get_metric
-from nmsim.workloads.optable import Workload
+from nmsim.workloads.optable import ROLES, Workload
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +35,24 @@ class Machine(Protocol):
         """The numbers that no source vouches for, a line each."""
 
 
+class Account(Protocol):
+    """The actions behind the energy, by (component, action, stream)."""
+
+    @property
+    def area_mm2(self) -> float:
+        """Estimated area of the machine, NaN where there is no estimate."""
+
+    def totals(self, repeat: np.ndarray) -> dict[tuple[str, str, str], float]:
+        """Joules by action of all ops, each `repeat` [ops] times."""
+
+    def joules(self, key: tuple[str, str, str]) -> np.ndarray:
+        """Joules [ops] of one action."""
+
+    @property
+    def counts(self) -> Mapping[tuple[str, str, str], np.ndarray]:
+        """How often each action happens [ops]."""
+
+
 @dataclass(frozen=True, eq=False)
 class Result:
     """The cost of a workload on a machine.
@@ -50,6 +68,7 @@ class Result:
     reasons: tuple[str, ...]
     reason_codes: np.ndarray
     energy_assumptions: tuple[str, ...] = ()
+    account: Account | None = None
 
     def __getattr__(self, name: str) -> float:
         if name in METRICS:
@@ -108,7 +127,7 @@ class Result:
         """The result split into rows, each with its amount and its share; the amounts sum to the total.
 
         By `stage`, `layer`, `kind` or `phase`: `metric`, by default `latency_s`; by `cause`: the latency; by
-        `component`: the energy; by `operand`: the DRAM bytes.
+        `component` or `action`: the energy; by `operand`: the DRAM bytes, or with `energy_j` the energy.
         """
         import pandas as pd
 
@@ -117,10 +136,12 @@ class Result:
             if get_metric(name).total is not None:
                 raise UnsupportedError(f"{name} is a ratio; its parts do not sum to a total")
             amounts = self._by_column(by, self.per_op(name) * self.workload["repeat"])
+        elif by in ("action", "operand") and (metric == "energy_j" or (metric is None and by == "action")):
+            name, amounts = "energy_j", self._by_action() if by == "action" else self._by_energy_operand()
         elif metric is None and by in BREAKDOWNS:
             name, amounts = self._by_part(by)
         else:
-            raise UnsupportedError(unknown("breakdown", by, BREAKDOWNS))
+            raise UnsupportedError(unknown("breakdown", by, (*BREAKDOWNS, "action")))
         total = sum(amounts.values())
         shares = [value / total if total else 0.0 for value in amounts.values()]
         return pd.DataFrame({name: list(amounts.values()), "share": shares}, index=pd.Index(list(amounts), name=by))
@@ -147,6 +168,36 @@ class Result:
             for role in sorted(set(roles[values > 0])):
                 amounts[role] = amounts.get(role, 0.0) + self.total_of(np.where(roles == role, values, 0.0))
         return "dram_bytes", amounts
+
+    def require_account(self) -> Account:
+        """The actions behind the energy; raises UnsupportedError where the engine counted none."""
+        if self.account is None:
+            raise UnsupportedError(f"the {self.engine} engine counted no actions")
+        return self.account
+
+    def _by_action(self) -> dict[str, float]:
+        amounts: dict[str, float] = {}
+        for (component, action, _), joules in self.require_account().totals(self.workload["repeat"]).items():
+            amounts[f"{component}: {action}"] = amounts.get(f"{component}: {action}", 0.0) + joules
+        return amounts
+
+    def _by_energy_operand(self) -> dict[str, float]:
+        """Joules by the role of the operand that an action serves; what serves none under its component."""
+        amounts: dict[str, float] = {}
+        account = self.require_account()
+        for key in account.counts:
+            joules = account.joules(key) * self.workload["repeat"]
+            for role, part in self._by_role(key[2], key[0], joules):
+                amounts[role] = amounts.get(role, 0.0) + part
+        return amounts
+
+    def _by_role(self, stream: str, component: str, joules: np.ndarray) -> Iterator[tuple[str, float]]:
+        if stream not in ("a", "b", "c"):
+            yield {"metadata": "metadata", "psum": "partial sum"}.get(stream, component), float(joules.sum())
+            return
+        roles = self.workload[f"{stream}_role"]
+        sums = np.bincount(roles, weights=joules, minlength=len(ROLES))
+        yield from ((role.replace("_", " "), float(part)) for role, part in zip(ROLES, sums, strict=True) if part)
 
     def _parts(self, prefix: str) -> dict[str, np.ndarray]:
         return {n.removeprefix(prefix): v for n, v in self.columns.items() if n.startswith(prefix)}

@@ -1,0 +1,214 @@
+"""The files of energy tables: their schema, reading one with the table it is based on, and what is refused in them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import cache
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from nmsim import library
+from nmsim.errors import Problem, SpecError
+from nmsim.specfile import Count, Document, Energy, EnergyPerBit, Node, Power, Spec, format_path, read, validate
+
+FOLDER = "arch_configs/energy"
+KIND = "energy_table"
+ABSURD = 1e4
+"""How many times more or less than at the nearest node an action may cost before its value is refused."""
+
+
+def _share(value: Any) -> Any:
+    """0.4 of the text "40 %"; anything else is left for the schema to refuse."""
+    text = str(value).strip()
+    number = text.removesuffix("%").strip()
+    if not text.endswith("%") or not number.replace(".", "", 1).isdigit():
+        raise ValueError(f"expected per cent, as '40 %', got {value!r:.60}")
+    return float(number) / 100
+
+
+Uncertainty = Annotated[float, BeforeValidator(_share), Field(gt=0, le=10)]
+"""Half-width u of a 90 % interval: value/(1 + u) to value (1 + u)."""
+
+
+class Known(Spec):
+    """A number of the file says where it comes from: one of `source`, `assumed` and `calibrated`."""
+
+    source: str | None = Field(default=None, min_length=1)
+    assumed: str | None = Field(default=None, min_length=1)
+    calibrated: str | None = Field(default=None, min_length=1)
+
+    @property
+    def origins(self) -> list[tuple[str, str]]:
+        """The marks that are given, with their texts."""
+        marks = ("source", "assumed", "calibrated")
+        return [(mark, text) for mark in marks if (text := getattr(self, mark)) is not None]
+
+
+class Entry(Known):
+    """The energy of one action of a component at a node."""
+
+    component: str = Field(min_length=1)
+    action: str = Field(min_length=1)
+    node: Node
+    width: Count = Field(description="bits that the action handles")
+    value: Energy
+    uncertainty: Uncertainty
+    date: int = Field(description="year of the source")
+
+
+class Factor(Known):
+    """How many times what the base table says an action of this component costs."""
+
+    component: str = Field(min_length=1)
+    factor: float = Field(gt=0)
+    uncertainty: Uncertainty
+    date: int
+
+
+class DramEntry(Known):
+    """The energy of a bit of one kind of DRAM."""
+
+    value: EnergyPerBit
+    uncertainty: Uncertainty
+    date: int
+
+
+class Mac(Known):
+    """Of what a multiply-accumulate is made."""
+
+    multiply: str
+    add: str
+    scale: float = Field(gt=0)
+
+
+class Gated(Known):
+    """What a unit costs that is clocked but has no data, as a share of its multiply-accumulate."""
+
+    share: float = Field(ge=0, le=1)
+
+
+class Scaling(Known):
+    """The exponent of the feature size for actions known at one node only."""
+
+    exponent: float = Field(gt=0)
+
+
+class Law(Spec):
+    """base (node/45 nm)^node (size/1 KiB)^size (width/64 bit)^width, with what a fit left of it."""
+
+    base: Energy
+    node: float
+    size: float
+    width: float
+    rms: float = Field(description="root mean square of the logarithm's residuals")
+    worst: float = Field(description="largest relative residual")
+
+
+class LeakageLaw(Law):
+    """The same for a power."""
+
+    base: Power  # type: ignore[assignment]
+
+
+class Sram(Known):
+    """The laws of SRAM: an access, and leakage of fast and of low-power cells."""
+
+    read: Law
+    write: Law
+    leakage: LeakageLaw
+    low_power_leakage: LeakageLaw
+    below_22nm: float = Field(gt=0)
+    port: float = Field(ge=0)
+    uncertainty: Uncertainty
+
+
+class TableFile(Spec):
+    """A file of energies per action."""
+
+    kind: Literal["energy_table"]
+    version: Literal[1]
+    name: str
+    base: str | None = Field(default=None, description="the table that holds what this one does not")
+    scaling: Scaling | None = None
+    entries: list[Entry] = []
+    factors: list[Factor] = []
+    mac: dict[str, Mac] = {}
+    gated: Gated | None = None
+    dram: dict[str, DramEntry] = {}
+    sram: Sram | None = None
+    general: list[str] = []
+
+
+@cache
+def load_files(name_or_path: str) -> tuple[TableFile, ...]:
+    """The file of a table and those it is based on, itself first.
+
+    Raises SpecError with every mistake, UnsupportedError for a name that the library does not have.
+    """
+    return tuple(_chain(name_or_path, ()))
+
+
+def _chain(name: str, above: tuple[str, ...]) -> Iterator[TableFile]:
+    path = str(library.locate(FOLDER, name))
+    document = read(path)
+    if path in above:
+        raise SpecError([document.problem(("base",), f"{name!r} is based on itself")])
+    file = checked(document)
+    yield file
+    if file.base is not None:
+        beside = os.path.join(os.path.dirname(path), file.base)
+        known = file.base in library.names(FOLDER)
+        yield from _chain(file.base if known or not os.path.exists(beside) else beside, (*above, path))
+
+
+def checked(document: Document) -> TableFile:
+    """The table in a document; raises SpecError with every mistake."""
+    file = validate(TableFile, document)
+    if found := list(_problems(document, file)):
+        raise SpecError(found)
+    return file
+
+
+def _problems(document: Document, file: TableFile) -> Iterator[Problem]:
+    marked: list[tuple[tuple[str | int, ...], Known]] = [(("entries", i), e) for i, e in enumerate(file.entries)]
+    marked += [(("factors", i), f) for i, f in enumerate(file.factors)]
+    marked += [(("dram", name), e) for name, e in file.dram.items()] + [(("mac", n), e) for n, e in file.mac.items()]
+    singles = {"gated": file.gated, "scaling": file.scaling, "sram": file.sram}
+    marked += [((name,), known) for name, known in singles.items() if known is not None]
+    for path, known in marked:
+        if len(known.origins) != 1:
+            yield document.problem(path, "needs one of source:, assumed: or calibrated:")
+    yield from _repeated(document, file)
+    yield from _absurd(document, file)
+
+
+def _repeated(document: Document, file: TableFile) -> Iterator[Problem]:
+    seen: dict[tuple[str, str, float], int] = {}
+    for i, e in enumerate(file.entries):
+        key = (e.component, e.action, e.node)
+        if key in seen:
+            first = format_path(("entries", seen[key]))
+            yield document.problem(("entries", i), f"{e.component}, {e.action} at this node stands in {first} already")
+        seen.setdefault(key, i)
+
+
+def _absurd(document: Document, file: TableFile) -> Iterator[Problem]:
+    """Values more than ABSURD times above or below that of the nearest node: a slip of unit or prefix."""
+    for i, e in enumerate(file.entries):
+        if e.value == 0:
+            yield document.problem(
+                ("entries", i, "value"), "must be above 0; an action that costs nothing has no entry"
+            )
+            continue
+        others = [o for o in file.entries if (o.component, o.action) == (e.component, e.action) and o.node > e.node]
+        if not others:
+            continue
+        near = min(others, key=lambda o: o.node)
+        if near.value and not 1 / ABSURD <= e.value / near.value <= ABSURD:
+            message = (
+                f"{e.component}, {e.action}: {e.value:.3g} J is {e.value / near.value:.3g} times the value of the next "
+                f"node; allowed: 1/{ABSURD:g} to {ABSURD:g} times. Is the unit right?"
+            )
+            yield document.problem(("entries", i, "value"), message)
