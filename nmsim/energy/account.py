@@ -50,7 +50,8 @@ def energy(arch: AnyArch, actions: Actions) -> dict[str, np.ndarray]:
     per_mac = np.zeros(len(DTYPES))
     for code, name in used.items():
         per_mac[code] = table.mac_j(name)
-    per_cycle = arch.power.core_cycle if isinstance(arch, TensorCoreArch) and arch.power is not None else 0.0
+    limit = arch.power if isinstance(arch, TensorCoreArch) else None
+    per_cycle = limit.per_cycle(actions.dtype) if limit is not None else 0.0
     square = actions.voltage**2
     buffers = sum(actions.buffer_bytes[x] * j for x, j in _per_buffer_byte(arch, table).items())
     return {
