@@ -5,11 +5,13 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import Field, field_validator
 
 from nmsim.arch.fields import Dtype, Rate, Rates, Ratio, Share, Tile
 from nmsim.specfile import Bandwidth, BytesPerCycle, Count, Frequency, Power, Size, Spec
 from nmsim.specfile import Energy as EnergyPerAction
+from nmsim.workloads.optable import DTYPES
 
 Raster = Literal["blocks", "columns"]
 
@@ -22,6 +24,9 @@ class StreamingMultiprocessors(Spec):
     shared_memory: Size = Field(description="shared memory per core")
     shared_memory_bandwidth: BytesPerCycle = Field(description="per core")
     mma_efficiency: Ratio = Field(default=1.0, description="share of the peak rate that the main loop issues")
+    mma_efficiency_of: dict[Dtype, Ratio] = Field(
+        default={}, description="mma_efficiency of the data types that other units multiply: fp32 on CUDA cores"
+    )
     half_sums: dict[Dtype, Rate] = Field(
         default={}, description="macs_per_cycle of the types that a core multiplies faster into 16-bit sums"
     )
@@ -83,6 +88,21 @@ class Cache(Spec):
 
     size: Size
     bandwidth: Bandwidth
+    copies: Count = Field(
+        default=1,
+        description="partitions that each keep a copy of what their own cores read: rows read again find "
+        "only size / copies",
+    )
+
+
+class RowKernel(Spec):
+    """How the library's kernel of a row-wise operation passes over its rows."""
+
+    reads: Count = Field(description="times that a row is read which no registers hold")
+    held: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="longest row, in elements, that registers hold, so that it is read once"
+    )
+    at_once: Count = Field(description="rows that a core works on at a time")
 
 
 class PowerLimit(Spec):
@@ -93,9 +113,16 @@ class PowerLimit(Spec):
         description="energy of a cycle of a core whose tensor cores are at work, besides that of the multiplications: "
         "clock tree, instruction issue, registers, shared memory; at the highest voltage of the curve"
     )
+    core_cycle_of: dict[Dtype, EnergyPerAction] = Field(
+        default={}, description="core_cycle of the data types that other units multiply: fp32 on CUDA cores"
+    )
     curve: Annotated[list[tuple[Frequency, Rate]], Field(min_length=2)] = Field(
         description="voltage that a clock needs: pairs of a clock and a number of volts, ascending"
     )
+
+    def per_cycle(self, dtype: np.ndarray) -> np.ndarray:
+        """Joules of a cycle of a core at work on products of these types [ops], by their codes in DTYPES."""
+        return np.array([self.core_cycle_of.get(name, self.core_cycle) for name in DTYPES])[dtype]
 
     @field_validator("curve")
     @classmethod

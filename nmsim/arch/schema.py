@@ -8,7 +8,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from nmsim.arch.fields import Dtype, Rate, Rates, Ratio, Tile
 from nmsim.arch.gathering import Gathers
-from nmsim.arch.gpu import Cache, Kernels, PowerLimit, StreamingMultiprocessors
+from nmsim.arch.gpu import Cache, Kernels, PowerLimit, RowKernel, StreamingMultiprocessors
 from nmsim.arch.provenance import Provenance
 from nmsim.errors import PatternError
 from nmsim.sparsity.pattern import MAX_GROUP, Pattern
@@ -77,6 +77,17 @@ class VectorUnit(Spec):
     fused: list[str] = Field(
         default=[],
         description="kinds applied to a product's output on its way out: only a second operand is still read",
+    )
+
+
+class GpuVectorUnit(VectorUnit):
+    """The lanes of a GPU's cores, and the library's kernels that run on them."""
+
+    dram_efficiency: Ratio = Field(
+        default=1.0, description="share of what streams get of DRAM that kernels get which write as much as they read"
+    )
+    rows: dict[str, RowKernel] = Field(
+        default={}, description="kinds whose kernels read a row more than once; rows of others stay on chip"
     )
 
 
@@ -218,6 +229,7 @@ class TensorCoreArch(Arch):
     """A GPU with tensor cores, dense or with n:m modes."""
 
     kind: Literal["tensor_core"]
+    vector: GpuVectorUnit
     cores: StreamingMultiprocessors
     kernels: Kernels
     memories: GpuMemories

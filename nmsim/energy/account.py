@@ -103,7 +103,8 @@ def cost(arch: AnyArch, table: EnergyTable, key: Key) -> PerAction:
         return PerAction(arch.energy.static, STATIC_UNCERTAINTY[known.kind if known else "assumed"], "static")
     if component == "cores":
         power = arch.power if isinstance(arch, TensorCoreArch) else None
-        return PerAction(power.core_cycle if power else 0.0, CORE_UNCERTAINTY, "cores")
+        joules = power.core_cycle_of.get(action, power.core_cycle) if power else 0.0
+        return PerAction(joules, CORE_UNCERTAINTY, "cores")
     if component == "mac":
         dtype = action.removeprefix("gated ")
         table.mac_j(dtype)

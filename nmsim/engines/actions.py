@@ -52,7 +52,9 @@ def count(
     found["vector", "op", ""] = np.zeros(size) + timing.lane_ops
     if isinstance(arch, TensorCoreArch):
         if arch.power is not None:
-            found["cores", "cycle", ""] = np.zeros(size) + timing.busy
+            dtype = product_dtypes(arch, work)
+            for code in np.unique(dtype):
+                found["cores", DTYPES[code], ""] = np.where(dtype == code, timing.busy, 0.0)
         for stream, sent in timing.port.items():
             found["buffers", "read", stream] = 8 * sent
     elif isinstance(arch, CpuArch):

@@ -61,7 +61,7 @@ def dynamic_energy(
     per_mac = np.zeros(len(DTYPES))
     for code in np.unique(p.dtype):
         per_mac[code] = table.mac_j(DTYPES[code])
-    on_chip = p.executed * per_mac[p.dtype] + busy * arch.power.core_cycle
+    on_chip = p.executed * per_mac[p.dtype] + busy * arch.power.per_cycle(p.dtype)
     return on_chip + total(l2) * table.sram_byte(arch.memories.l2.size) + total(dram) * table.dram_byte
 
 

@@ -154,7 +154,8 @@ def _on_cores(arch: TensorCoreArch, p: Products, kernel: Kernel, waves: np.ndarr
     issue = waves * kernel.tile_m * kernel.tile_n * depth * (p.pattern_n / p.pattern_m) / p.rate
     fall.at_least("unskipped", p.executed / (cores.count * p.rate))
     fall.at_least("granularity", issue)
-    fall.at_least("issue", issue / _either(sparse, kernels.sparse.mma_efficiency, cores.mma_efficiency))
+    dense = np.array([cores.mma_efficiency_of.get(name, cores.mma_efficiency) for name in DTYPES])[p.dtype]
+    fall.at_least("issue", issue / _either(sparse, kernels.sparse.mma_efficiency, dense))
     moved = shared_memory_bytes(arch, p, kernel)
     values, indices = (waves * depth * x / cores.shared_memory_bandwidth for x in moved)
     shorter = np.minimum(values + indices, fall.cycles)
@@ -197,6 +198,6 @@ def _dram_bandwidth(arch: TensorCoreArch) -> float:
     return arch.memories.dram.bandwidth * arch.memories.dram.efficiency * arch.kernels.dram_efficiency
 
 
-def _either(sparse: np.ndarray, own: float | None, common: float) -> np.ndarray:
+def _either(sparse: np.ndarray, own: float | None, common: float | np.ndarray) -> np.ndarray:
     """The value of the n:m kernels where they run, if they have one, else that of the dense ones [ops]."""
     return np.where(sparse, common if own is None else own, common)

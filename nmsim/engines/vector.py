@@ -1,6 +1,7 @@
 """Work that is not a matrix product: element-wise and normalising operations, mask searches, weight updates.
 
-Each takes the longer of its arithmetic on the lanes that do it and of its bytes at DRAM. A mask search takes a
+Each takes the longer of its arithmetic on the lanes that do it and of its bytes at DRAM; on a GPU, rows that its
+kernels cannot hold are read again (nmsim.engines.rows). A mask search takes a
 pruning lane one cycle per element (m per group); without such lanes the vector unit does the comparisons of a
 partial selection, n m - n(n+1)/2 per group, each of which takes it `search` operations where groups are
 searched. Weight updates take an update lane one cycle per parameter.
@@ -12,8 +13,9 @@ import numpy as np
 
 from nmsim.arch.arithmetic import multiplies_in
 from nmsim.arch.capability import mode
-from nmsim.arch.schema import AnyArch, SystolicArch
+from nmsim.arch.schema import AnyArch, SystolicArch, TensorCoreArch
 from nmsim.engines.products import BITS
+from nmsim.engines.rows import passes
 from nmsim.engines.timing import Timing, Waterfall
 from nmsim.workloads.optable import DTYPES, ROLES, Workload
 
@@ -31,7 +33,13 @@ def evaluate(arch: AnyArch, work: Workload) -> Timing:
     fall = Waterfall(np.where(free, 0.0, elements * per_element / lanes))
     dram = {name: np.where(online | (fused & (name != "b")), 0.0, x) for name, x in _dram_bytes(arch, work).items()}
     bandwidth = arch.memories.dram.bandwidth * arch.memories.dram.efficiency / arch.clock
+    again = np.zeros(len(work))
+    if isinstance(arch, TensorCoreArch):
+        bandwidth *= arch.vector.dram_efficiency
+        missed, again = passes(arch, work, dram)
+        dram["a"] = dram["a"] + missed
     fall.resource("dram", (dram["a"] + dram["b"] + dram["c"]) / bandwidth, dram["metadata"] / bandwidth)
+    fall.plus("l2", again * arch.clock)
     fall.plus("launch", np.where(free, 0.0, arch.launch.seconds * arch.clock if arch.launch else 0.0))
     prune = work.is_stage("PRUNE")
     return Timing(
