@@ -41,7 +41,7 @@ def _sections(table: pd.DataFrame, errors: pd.DataFrame) -> Iterator[str]:
     yield from _errors(errors)
 
 
-def _grid(head: list[str], rows: list[list[str]]) -> str:
+def grid(head: list[str], rows: list[list[str]]) -> str:
     """A Markdown table."""
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows]) + "\n"
 
@@ -62,7 +62,7 @@ def _claims(table: pd.DataFrame) -> Iterator[str]:
     for x in lines(table):
         body.append([x.claim if x.claim != last else "", x.compared, *x.by_task, x.overall, x.verdict])
         last = x.claim
-    yield _grid(head, body)
+    yield grid(head, body)
 
 
 def _accuracies(table: pd.DataFrame, task: str) -> Iterator[str]:
@@ -79,7 +79,7 @@ def _accuracies(table: pd.DataFrame, task: str) -> Iterator[str]:
         first = found.iloc[0]
         cells = [_spread(found[found["column"] == c]) for c in columns]
         body.append([name, f"{first['coefficient']:g}", first["gradient"], *cells])
-    yield _grid(["recipe", "lambda", "gradient", *columns], body)
+    yield grid(["recipe", "lambda", "gradient", *columns], body)
 
 
 def _mean(rows: pd.DataFrame) -> float:
@@ -95,7 +95,7 @@ def _variants(table: pd.DataFrame) -> Iterator[str]:
         cells = [_spread(_at(pick(table, name, c, **other), task)) for task in RANKED for c in ("2:4", "1:16")]
         rate, mode = other.get("coefficient", 0.0), other.get("gradient", "ste")
         body.append([name, f"{rate:g}", str(mode), *cells])
-    yield _grid(["recipe", "lambda", "gradient", *(f"{task} {c}" for task in RANKED for c in ("2:4", "1:16"))], body)
+    yield grid(["recipe", "lambda", "gradient", *(f"{task} {c}" for task in RANKED for c in ("2:4", "1:16"))], body)
 
 
 def _at(rows: pd.DataFrame, task: str) -> pd.DataFrame:
@@ -117,7 +117,7 @@ def _costs(table: pd.DataFrame) -> Iterator[str]:
         reached = f"{100 * mean['pruned_share']:.0f} %"
         body.append([str(name), str(column), *stages, f"{mean['relative']:.3f}", first, reached, churn])
     head = ["recipe", "pattern", *STAGES, "all", "sparse from", "reached", "churn"]
-    yield _grid(head, sorted(body))
+    yield grid(head, sorted(body))
 
 
 def _perplexities(table: pd.DataFrame) -> Iterator[str]:
@@ -128,7 +128,7 @@ def _perplexities(table: pd.DataFrame) -> Iterator[str]:
     yield "## Language model, 2:4\n"
     groups = rows.groupby(["recipe", "prior"], sort=False)
     body = [[name, prior, _spread(found, "perplexity", 1.0, 3), _spread(found)] for (name, prior), found in groups]
-    yield _grid(["recipe", "prior", "perplexity", "accuracy, %"], body)
+    yield grid(["recipe", "prior", "perplexity", "accuracy, %"], body)
 
 
 def _errors(errors: pd.DataFrame) -> Iterator[str]:
@@ -136,4 +136,4 @@ def _errors(errors: pd.DataFrame) -> Iterator[str]:
         return
     yield "## Runs that could not be\n"
     groups = errors.groupby(["recipe", "pattern", "error"], sort=False).size()
-    yield _grid(["recipe", "pattern", "runs", "why"], [[r, p, str(n), e] for (r, p, e), n in groups.items()])
+    yield grid(["recipe", "pattern", "runs", "why"], [[r, p, str(n), e] for (r, p, e), n in groups.items()])
