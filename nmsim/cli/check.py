@@ -56,7 +56,7 @@ def _summary(file: str) -> str:
         return f"{count} product" if count == 1 else f"{count} products"
     document = read(_path(file))
     kind = document.data.get("kind") if isinstance(document.data, dict) else None
-    if kind in SUMMARIES:
+    if isinstance(kind, str) and kind in SUMMARIES:
         return SUMMARIES[kind](document)
     if not isinstance(kind, str) or kind not in MODELS:
         raise SpecError([_wrong_kind(document, kind, [*SUMMARIES, *MODELS])])
