@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint bench study-recipes study-knowledge clean
+.PHONY: help demo test lint bench study-recipes study-knowledge study-sat clean
 
 help:
 	@echo "make demo    install into $(VENV) and simulate a ResNet18 training step, dense against BDWP 2:8"
@@ -10,6 +10,7 @@ help:
 	@echo "make bench   time the engines, the masks and start-up"
 	@echo "make study-recipes    train every recipe on three tasks, about two hours; resumable"
 	@echo "make study-knowledge  what recipes leave of a language model's knowledge, about 20 minutes; resumable"
+	@echo "make study-sat        SAT with BDWP 2:8 against dense: speed-up, ablation, sweeps; seconds"
 	@echo "make clean   remove $(VENV) and everything made"
 
 $(BIN)/python:
@@ -47,6 +48,9 @@ study-recipes: $(VENV)/.installed-dev
 
 study-knowledge: $(VENV)/.installed-dev
 	$(BIN)/python -m studies.knowledge
+
+study-sat: $(VENV)/.installed-dev
+	$(BIN)/python -m studies.sat
 
 clean:
 	rm -rf $(VENV) out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
