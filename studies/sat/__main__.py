@@ -17,7 +17,9 @@ def main() -> None:
     from studies.sat.report import write_report
     from studies.sat.run import RESULTS, run_all
 
-    write_report(pd.read_csv(RESULTS) if args.report else run_all(args.engine))
+    if not args.report:
+        run_all(args.engine)
+    write_report(pd.read_csv(RESULTS))
 
 
 if __name__ == "__main__":

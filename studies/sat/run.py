@@ -20,11 +20,10 @@ PASSES = ("FF", "BP", "WU")
 STAGES = (*PASSES, "PRUNE", "UPDATE", "VECTOR")
 
 
-def run_all(engine: str = "analytic") -> pd.DataFrame:
-    """A row per point; written to results.csv too."""
+def run_all(engine: str = "analytic") -> None:
+    """Write results.csv, a row per point."""
     table = pd.DataFrame([row(point, engine) for point in tqdm(list(all_points()), unit="point", mininterval=2)])
     table.to_csv(RESULTS, index=False, float_format="%.6g")
-    return table
 
 
 @lru_cache(maxsize=64)

@@ -134,6 +134,16 @@ def test_a_schedule_for_another_machine_is_refused(tmp_path: Path):
         nmsim.make_schedule(nmsim.load_arch("a100_sxm4_80gb"), work)
 
 
+def test_a_schedule_for_another_batch_is_not_a_screenful():
+    """Sizes differ in every one of some 60 lines: ten are shown, and how many there are."""
+    model = nmsim.load_workload("resnet18_64_s7", batch=8)
+    schedule = nmsim.make_schedule(nmsim.load_arch("sat_vcu1525"), model.training("bdwp", "2:8"))
+    other = nmsim.load_workload("resnet18_64_s7", batch=16).training("bdwp", "2:8")
+    with pytest.raises(SpecError, match=f"{len(schedule.ops)} mistakes, of which 10 are shown") as caught:
+        nmsim.simulate("sat_vcu1525", other, schedule=schedule)
+    assert len(caught.value.problems) == 11
+
+
 def test_every_product_has_one_entry(tmp_path: Path):
     arch, work = square()
     file = edited(tmp_path)
