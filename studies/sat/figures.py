@@ -106,6 +106,7 @@ def _ablation(table: pd.DataFrame) -> Any:
             axis.plot(ratio, [y] * len(ratio), color=style.BLACK, marker="|", ms=4, ls="", lw=0.8)
             axis.text(max(ratio.max(), mean) + 0.08, y, f"{mean:.2f}", va="center", fontsize=7)
     axis.set_yticks(place, list(SWITCHED_OFF.values()), fontsize=7.5)
+    axis.set_title("switched off", fontsize=8)
     axis.invert_yaxis()
     axis.set_xlim(0, 4.3)
     axis.set_xlabel("time of a step / the same with all three on\n(bars: mean; ticks: the five networks)")
