@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint bench study-recipes study-knowledge study-headline clean
+.PHONY: help demo test lint bench study-recipes study-knowledge study-sat study-headline clean
 
 help:
 	@echo "make demo    install into $(VENV) and simulate a ResNet18 training step, dense against BDWP 2:8"
@@ -11,6 +11,7 @@ help:
 	@echo "make study-recipes    train every recipe on three tasks, about two hours; resumable"
 	@echo "make study-knowledge  what recipes leave of a language model's knowledge, about 20 minutes; resumable"
 	@echo "make study-headline   accuracy of the recipe study beside costs on three machines, some minutes"
+	@echo "make study-sat        SAT with BDWP 2:8 against dense: speed-up, ablation, sweeps; seconds"
 	@echo "make clean   remove $(VENV) and everything made"
 
 $(BIN)/python:
@@ -51,6 +52,9 @@ study-knowledge: $(VENV)/.installed-dev
 
 study-headline: $(VENV)/.installed-dev
 	$(BIN)/python -m studies.headline
+
+study-sat: $(VENV)/.installed-dev
+	$(BIN)/python -m studies.sat
 
 clean:
 	rm -rf $(VENV) out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

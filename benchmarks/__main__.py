@@ -6,6 +6,7 @@ from benchmarks import (
     bench_masks,
     bench_oneshot,
     bench_permutation,
+    bench_schedule,
     bench_startup,
     bench_training,
     bench_transposable,
@@ -14,6 +15,7 @@ from benchmarks import (
 if __name__ == "__main__":
     bench_startup.main()
     bench_engine.main()
+    bench_schedule.main()
     bench_masks.main()
     bench_transposable.main()
     bench_permutation.main()

@@ -110,6 +110,8 @@ def execute(args: argparse.Namespace) -> int:
     result = simulate(arch, workload_of(args), engine=args.engine, strict=args.strict, schedule=args.schedule)
     origins = _origins(arch)
     found = notes(result)
+    if args.schedule is not None:
+        found.append(f"every product runs as {args.schedule} says; without --schedule the fastest way is searched")
     if args.output is not None:
         _write(result, origins, found, args)
     for note in found:

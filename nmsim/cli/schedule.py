@@ -64,7 +64,7 @@ def _text(schedule: Schedule, result: Result) -> str:
     rows = rows[rows["kind"] == "gemm"].assign(
         seconds=rows["latency_s"] * rows["repeat"],
         resident=rows["plan.resident"].replace("", "none"),
-        turns=rows["plan.turns_m"] * rows["plan.turns_n"],
+        turns=(rows["plan.turns_m"] * rows["plan.turns_n"]).astype(int),
     )
     cells = [
         [

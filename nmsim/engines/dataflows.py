@@ -80,6 +80,8 @@ def output_stationary(arch: SystolicArch, p: Products, turns: Turns) -> Passes:
 
 def _pruned_again(arch: SystolicArch, p: Products, turns: Turns) -> tuple[np.ndarray, np.ndarray]:
     """How often a group of A and of B is pruned and passed for the outputs that a unit takes in turn [ops]."""
+    if not p.inline.any():
+        return np.ones(len(p.m)), np.ones(len(p.m))
     anew = p.inline & (arch.reduction_engine is None or not arch.reduction_engine.holds_groups)
     side_a, side_b = (anew & (p.side == SIDES.index(x)) for x in "AB")
     return np.where(side_a, turns.n, 1.0), np.where(side_b, turns.m, 1.0)

@@ -24,6 +24,9 @@ from nmsim.engines.tiling import ORDERS, footprint
 from nmsim.errors import Problem, SpecError, unknown
 from nmsim.workloads.optable import Workload
 
+MOST = 10
+"""Mistakes shown of a schedule; one for another workload has one in every line."""
+
 Key = tuple[str, str, int]
 Mistake = tuple[str, str]
 """The field of a choice that is wrong, and what is wrong with it."""
@@ -40,6 +43,9 @@ def plan(arch: AnyArch, work: Workload, schedule: Schedule) -> Plan:
     keys, first, entry = entries(work)
     rows = dict(zip(keys, first.tolist(), strict=True))
     if problems := list(_problems(machine, p, rows, schedule)):
+        if len(problems) > MOST:
+            message = f"{len(problems)} mistakes, of which {MOST} are shown; `nmsim schedule` makes a schedule anew"
+            problems = [*problems[:MOST], schedule.document.problem(("kind",), message)]
         raise SpecError(problems)
     choices = {choice.key: choice for choice in schedule.ops}
     return _plan([choices[key] for key in keys], p.side[first] > 0).take(entry)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -38,12 +39,12 @@ class Operand:
     widening: np.ndarray
     room: np.ndarray
 
-    @property
+    @cached_property
     def dram_bytes(self) -> np.ndarray:
         """Bytes of the values in DRAM, read once."""
         return whole(self.elements * self.stored_share * self.width)
 
-    @property
+    @cached_property
     def dram_metadata(self) -> np.ndarray:
         """Bytes of the indices and scales in DRAM, read once."""
         return whole(self.elements * self.stored_metadata)
@@ -254,6 +255,6 @@ def dense_where(p: Products, rows: np.ndarray) -> Products:
 
 def take(p: Products, rows: np.ndarray) -> Products:
     """The products of these rows."""
-    fields: dict[str, Any] = {name: value[rows] for name, value in vars(p).items() if isinstance(value, np.ndarray)}
-    a, b = (Operand(**{name: value[rows] for name, value in vars(x).items()}) for x in (p.a, p.b))
-    return Products(**fields, a=a, b=b)
+    taken: dict[str, Any] = {name: value[rows] for name, value in vars(p).items() if isinstance(value, np.ndarray)}
+    a, b = (Operand(*(getattr(x, f.name)[rows] for f in fields(Operand))) for x in (p.a, p.b))
+    return Products(**taken, a=a, b=b)

@@ -12,16 +12,18 @@ import numpy as np
 from pydantic import Field
 
 from nmsim.arch.capability import SIDES, skips
+from nmsim.arch.load import load_arch
 from nmsim.arch.schema import AnyArch, Dataflow, SystolicArch
 from nmsim.engines import vector
 from nmsim.engines.products import Products, gather
 from nmsim.engines.systolic import DATAFLOWS, RESIDENT, Plan, choose
 from nmsim.engines.tiling import ORDERS
-from nmsim.errors import UnsupportedError
+from nmsim.errors import SpecError, UnsupportedError
 from nmsim.files import atomic_write
 from nmsim.specfile import Count, Document, Spec, read, validate
 from nmsim.workloads.optable import COLUMNS, Workload
 
+KIND = "schedule"
 Pair = Annotated[list[Count], Field(min_length=2, max_length=2)]
 
 _SAME = [name for name in COLUMNS if name not in ("phase", "repeat", "note", "ops_per_element")]
@@ -96,17 +98,18 @@ HEADER = """\
 """
 
 
-def make_schedule(arch: AnyArch, work: Workload) -> Schedule:
+def make_schedule(arch: AnyArch | str | os.PathLike[str], work: Workload) -> Schedule:
     """The fastest way found to run each product of `work`, from its sizes and patterns alone.
 
-    Raises UnsupportedError for a machine that is no systolic array, or a data type that it cannot multiply.
+    `arch` is a machine from `load_arch`, or its name. Raises UnsupportedError for a machine that is no systolic array,
+    or a data type that it cannot multiply.
     """
-    machine = systolic_only(arch)
+    machine = systolic_only(load_arch(arch) if isinstance(arch, str | os.PathLike) else arch)
     p = products_of(machine, work)
     keys, first, _ = entries(work)
     plan = choose(machine, p).take(first)
     data = {
-        "kind": "schedule", "machine": machine.name, "workload": _described(work),
+        "kind": KIND, "machine": machine.name, "workload": _described(work),
         "ops": [_choice(key, p, row, plan, i) for i, (key, row) in enumerate(zip(keys, first, strict=True))],
     }  # fmt: skip
     return from_document(Document("<schedule>", data, {}))
@@ -119,6 +122,10 @@ def load_schedule(path: str | os.PathLike[str]) -> Schedule:
 
 def from_document(document: Document) -> Schedule:
     """The schedule that a parsed file describes; raises SpecError."""
+    kind = document.data.get("kind") if isinstance(document.data, dict) else None
+    if kind != KIND:
+        message = f"is {kind!r:.60}; a schedule has `kind: {KIND}`, and `nmsim schedule` makes one"
+        raise SpecError([document.problem(("kind",), message)])
     return Schedule(validate(ScheduleFile, document), document)
 
 

@@ -70,6 +70,8 @@ def choose(arch: SystolicArch, p: Products) -> Plan:
         for name in arch.array.allowed:
             for candidate, time, traffic in _candidates(arch, executed, name, dense):
                 better = (time < best_time) | ((time == best_time) & (traffic < best_bytes))
+                if not better.any():
+                    continue
                 best_time = np.where(better, time, best_time)
                 best_bytes = np.where(better, traffic, best_bytes)
                 for f in fields(Plan):

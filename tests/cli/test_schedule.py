@@ -28,3 +28,8 @@ def test_refused_with_its_place(refused, nmsim_, tmp_path):
     assert f"{file}:8:" in message
     assert "conv1 FF: it is 16,384 x 128 x 27 in the workload, not 8,192 x 128 x 27" in message
     assert "no such file" in refused("run", *ARGS, "--schedule", tmp_path / "none.yaml")
+    other = tmp_path / "machine.yaml"
+    other.write_text("name: x\nkind: systolic\n")
+    assert f"{other}:2:7: kind: is 'systolic'; a schedule has `kind: schedule`" in refused(
+        "run", *ARGS, "--schedule", other
+    )

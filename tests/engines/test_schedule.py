@@ -131,7 +131,17 @@ def test_a_schedule_for_another_machine_is_refused(tmp_path: Path):
     with pytest.raises(SpecError, match=r":2:\d+: machine: made for sat_vcu1525, not for systolic_32x32"):
         nmsim.simulate("systolic_32x32", work, schedule=edited(tmp_path))
     with pytest.raises(UnsupportedError, match="a tensor_core machine; schedules choose among the dataflows"):
-        nmsim.make_schedule(nmsim.load_arch("a100_sxm4_80gb"), work)
+        nmsim.make_schedule("a100_sxm4_80gb", work)
+
+
+def test_a_schedule_for_another_batch_is_not_a_screenful():
+    """Sizes differ in every one of some 60 lines: ten are shown, and how many there are."""
+    model = nmsim.load_workload("resnet18_64_s7", batch=8)
+    schedule = nmsim.make_schedule(nmsim.load_arch("sat_vcu1525"), model.training("bdwp", "2:8"))
+    other = nmsim.load_workload("resnet18_64_s7", batch=16).training("bdwp", "2:8")
+    with pytest.raises(SpecError, match=f"{len(schedule.ops)} mistakes, of which 10 are shown") as caught:
+        nmsim.simulate("sat_vcu1525", other, schedule=schedule)
+    assert len(caught.value.problems) == 11
 
 
 def test_every_product_has_one_entry(tmp_path: Path):
@@ -151,6 +161,21 @@ def test_a_machine_that_does_not_schedule_cannot_follow():
     with pytest.raises(SpecError, match=r"has os \(array\.scheduling: fixed\), not ws"):
         nmsim.simulate(fixed, work, schedule=schedule)
     assert {c.dataflow for c in nmsim.make_schedule(fixed, work).ops} == {"os"}
+
+
+def test_a_choice_never_loses():
+    """Chosen per product, none is slower than with one dataflow for all, dense and sparse, of every shape."""
+    rng = np.random.default_rng(3)
+    m, n, k = (np.round(2 ** rng.uniform(0, 12, 200)).astype(int) for _ in range(3))
+    work = nmsim.gemms({"m": m, "n": n, "k": k, "pattern": ["dense", "2:8", "1:4", "2:4"] * 50})
+    chosen = nmsim.simulate("sat_vcu1525", work).per_op("cycles")
+    dataflows = set()
+    for first, other in (("os", "ws"), ("ws", "os")):
+        changes = {"array.scheduling": "fixed", "array.dataflows": [first, other]}
+        fixed = nmsim.simulate(nmsim.load_arch("sat_vcu1525", overrides=changes), work).per_op("cycles")
+        assert (chosen <= fixed).all()
+        dataflows.add(bool((chosen < fixed).any()))
+    assert dataflows == {True}
 
 
 def test_zeros_that_stream_past_single_values_cannot_be_skipped():
