@@ -61,9 +61,11 @@ def _meanings(name: str) -> Iterator[tuple[str, dict[str, str]]]:
 def _recipe(name: str) -> dict[str, str]:
     """What there is to say of a recipe of the library."""
     from nmsim.sparsity.recipe import get_recipe
+    from nmsim.sparsity.words import bounds, schedule, stages
 
     recipe = get_recipe(name)
-    facts = {"is": recipe.title, "paper": recipe.paper, "source": recipe.source, "note": recipe.note}
+    facts = {"is": recipe.title, **stages(recipe), **bounds(recipe), "schedule": schedule(recipe)}
+    facts |= {"paper": recipe.paper, "source": recipe.source, "note": recipe.note}
     facts["file"] = f"workloads/recipes/{name}.yaml"
     return {what: text for what, text in facts.items() if text}
 

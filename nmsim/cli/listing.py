@@ -101,15 +101,20 @@ def _workloads() -> list[Row]:
 
 
 def _recipes() -> list[Row]:
-    """Each recipe with the products that become sparse, and the bound on the speed-up of a step at 2:4 and 1:8."""
+    """Each recipe with the products that become sparse, and the bound on the speed-up at 2:4 and 1:8: of a training
+    step, or, where training is dense or there is none, of an inference."""
     from nmsim.sparsity.recipe import all_recipes
 
     rows: list[Row] = []
     for r in all_recipes():
-        sparse = [stage for stage, share in r.stage_shares(0.5).items() if share < 1]
+        shares = r.stage_shares(0.5)
+        sparse, of = [stage for stage, share in shares.items() if share < 1], "training step"
+        bound = r.speedup_bound
+        if not sparse and r.prunes:
+            sparse, bound, of = ["FF"], r.inference_bound, "inference"
         rows.append({
-            "name": r.name, "sparse": "+".join(sparse) or "-", "bound_2:4": f"{r.speedup_bound(0.5):.2f}",
-            "bound_1:8": f"{r.speedup_bound(0.125):.2f}", "vectors": r.vectors or "-", "paper": r.paper or "-",
+            "name": r.name, "sparse": "+".join(sparse) or "-", "bound_2:4": f"{bound(0.5):.2f}",
+            "bound_1:8": f"{bound(0.125):.2f}", "of": of, "vectors": r.vectors or "-", "paper": r.paper or "-",
         })  # fmt: skip
     return rows
 

@@ -41,7 +41,7 @@ def evaluate(arch: AnyArch, work: Workload) -> Timing:
     fall.resource("dram", (dram["a"] + dram["b"] + dram["c"]) / bandwidth, dram["metadata"] / bandwidth)
     fall.plus("l2", again * arch.clock)
     fall.plus("launch", np.where(free, 0.0, arch.launch.seconds * arch.clock if arch.launch else 0.0))
-    prune = work.is_stage("PRUNE")
+    prune = _selects(work)
     return Timing(
         fall.causes, dram, plan={"fused": fused, "in_stream": online},
         lane_ops=np.where(prune, 0.0, elements * work["ops_per_element"]), compares=np.where(prune, compares, 0.0),
@@ -52,7 +52,7 @@ def _lanes(arch: AnyArch, work: Workload) -> tuple[np.ndarray, np.ndarray, np.nd
     """Lanes that do each op, cycles per element and lane, and comparisons of mask searches [ops]."""
     lanes = np.full(len(work), float(arch.vector.lanes))
     per_element = work["ops_per_element"].astype(float)
-    prune, update = work.is_stage("PRUNE"), work.is_kind("optimizer")
+    prune, update = _selects(work), work.is_kind("optimizer")
     selection = _comparisons(work)
     per_element = np.where(prune, np.maximum(selection, 1.0) * _per_comparison(arch, work), per_element)
     if isinstance(arch, SystolicArch):
@@ -85,7 +85,12 @@ def _pruned_in_stream(arch: AnyArch, work: Workload) -> np.ndarray:
     """Mask searches that cost no op of their own because the operand is pruned while it streams in [ops]."""
     if arch.sparsity.weights != "inline":
         return np.zeros(len(work), dtype=bool)
-    return work.is_stage("PRUNE") & (_modes(arch, work)[0] < 1.0)
+    return _selects(work) & (_modes(arch, work)[0] < 1.0)
+
+
+def _selects(work: Workload) -> np.ndarray:
+    """Mask searches that are a plain top-n; others carry their own arithmetic per element [ops]."""
+    return work.is_stage("PRUNE") & (work["ops_per_element"] == 0.0)
 
 
 def _modes(arch: AnyArch, work: Workload) -> tuple[np.ndarray, np.ndarray]:

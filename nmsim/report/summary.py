@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nmsim.engines.timing import CAUSES
+from nmsim.report.course import course_text
 from nmsim.report.footprint import notes
 from nmsim.report.layers import Layers
 from nmsim.report.tables import WIDTH, bar, last_part, percent, prefixed, quantity, table, wrap
@@ -37,6 +38,7 @@ def result_text(result: Result, top: int = 10) -> str:
         *("\n".join(wrap(f"NOTE: {note}", WIDTH)) for note in notes(result)),
         _titled("Totals", totals(result)),
     ]
+    parts.append(_titled("Course of the run", course_text(result)))
     parts.append(_titled("Latency by stage", _breakdown(result, "stage", STAGE_MEANINGS)))
     parts.append(_titled("Latency by cause", _breakdown(result, "cause", CAUSES)))
     reasons = Reasons(result)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, WithJsonSchema
 
@@ -21,17 +21,27 @@ def parse_moment(value: Any) -> int | float:
     return value
 
 
-Moment = Annotated[
-    int | float,
-    BeforeValidator(parse_moment),
-    WithJsonSchema({
-        "anyOf": [
-            {"type": "integer", "minimum": 0, "description": "a step"},
-            {"type": "number", "minimum": 0, "maximum": 1, "description": "a share of the run"},
-            {"type": "string", "pattern": r"^\s*[0-9.]+\s*%\s*$", "examples": ["30 %"]},
-        ]
-    }),
-]  # fmt: skip
+def parse_start(value: Any) -> int | float | str:
+    """As `parse_moment`, or `auto`."""
+    if value == "auto":
+        return "auto"
+    try:
+        return parse_moment(value)
+    except ValueError as error:
+        raise ValueError(str(error).replace("30 %; got", "30 %, or auto; got")) from None
+
+
+_SCHEMA: list[dict[str, Any]] = [
+    {"type": "integer", "minimum": 0, "description": "a step"},
+    {"type": "number", "minimum": 0, "maximum": 1, "description": "a share of the run"},
+    {"type": "string", "pattern": r"^\s*[0-9.]+\s*%\s*$", "examples": ["30 %"]},
+]
+_AUTO = {"const": "auto", "description": "when the run decides"}
+
+Moment = Annotated[int | float, BeforeValidator(parse_moment), WithJsonSchema({"anyOf": _SCHEMA})]
+Start = Annotated[
+    int | float | Literal["auto"], BeforeValidator(parse_start), WithJsonSchema({"anyOf": [*_SCHEMA, _AUTO]})
+]
 
 
 def is_end(moment: int | float | str) -> bool:

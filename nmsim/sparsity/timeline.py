@@ -10,9 +10,11 @@ from typing import Any
 from nmsim.errors import PatternError, UnsupportedError
 from nmsim.sparsity.decay import BetaDecay, CosineDecay, ExponentialDecay, LinearDecay
 from nmsim.sparsity.moment import is_end, step_of
+from nmsim.sparsity.parts import Decay, Growth, Sigmoid, Structure
 from nmsim.sparsity.pattern import DENSE, Pattern
-from nmsim.sparsity.recipe import Decay, Recipe, Sigmoid, Structure
+from nmsim.sparsity.recipe import Recipe
 from nmsim.sparsity.structure import KINDS
+from nmsim.specfile import MisfitError
 
 
 @dataclass(frozen=True)
@@ -53,15 +55,16 @@ class Timeline:
     def of(cls, recipe: Recipe, pattern: Pattern, steps: int, start: int | None = None) -> Timeline:
         """The course of `recipe` with its final `pattern`; `start` is given where the run decides it.
 
-        Raises UnsupportedError for a recipe that ends before it starts, or whose start only a run can tell.
+        Raises MisfitError for a recipe that ends before it starts or never changes a growing mask, UnsupportedError
+        for one whose start only a run can tell.
         """
         begin = _start(recipe, steps, start)
         if begin > steps:
-            raise UnsupportedError(f"recipe {recipe.name!r} starts at step {begin} of {steps}: it never prunes")
+            raise _misfit(recipe, ("start",), f"is step {begin} of {steps}: nothing is ever pruned")
         if pattern.is_dense or not recipe.prunes:
             return cls(recipe, pattern, steps, steps, (Span(0, steps, DENSE),))
-        if recipe.growth and begin < steps:
-            _end("growth", recipe.growth.end, begin, steps)
+        if recipe.growth:
+            _check_growth(recipe, recipe.growth, begin, steps)
         course = _frames(recipe, pattern, begin, steps)
         dense = [Span(0, begin, DENSE)] if begin else []
         ends = [*(at for at, _, _ in course[1:]), steps]
@@ -81,11 +84,6 @@ class Timeline:
     def at(self, step: int) -> Span:
         """The span of a step; after the last step, the last span."""
         return next(s for s in reversed(self.spans) if step >= s.first_step)
-
-    @property
-    def first_sparse_step(self) -> int | None:
-        """The first step whose forward product is sparse; None if there is none in the run."""
-        return next((s.first_step for s in self.spans if s.is_sparse and s.steps), None)
 
     def beta(self, step: int) -> float:
         """The share of their value that pruned weights keep in the forward product of a step."""
@@ -146,7 +144,7 @@ def _start(recipe: Recipe, steps: int, given: int | None) -> int:
 def _frames(recipe: Recipe, pattern: Pattern, start: int, steps: int) -> list[tuple[int, Pattern, bool]]:
     """First step, pattern and softness of each span from the start on."""
     if recipe.soft:
-        end = _end("soft", recipe.soft.end, start, steps)
+        end = _end(recipe, "soft", start, steps)
         decay = fading(recipe.soft, start, end) if isinstance(recipe.soft, Decay) else None
         if decay is not None and decay.first_sparse_step is not None:
             end = min(end, decay.first_sparse_step)
@@ -154,18 +152,35 @@ def _frames(recipe: Recipe, pattern: Pattern, start: int, steps: int) -> list[tu
             return [(start, pattern, False)]
         return [(start, pattern, True), (end, pattern, False)] if end < steps else [(start, pattern, True)]
     if recipe.structure:
-        end = _end("structure", recipe.structure.end, start, steps)
+        end = _end(recipe, "structure", start, steps)
         patterns = [p for p in frames(recipe.structure, pattern) if not p.is_dense]
         firsts = [start + (end - start) * i // len(patterns) for i in range(len(patterns))]
         return [(at, p, False) for at, p in zip(firsts, patterns, strict=True)]
     return [(start, pattern, False)]
 
 
-def _end(what: str, moment: int | float, start: int, steps: int) -> int:
-    end = step_of(moment, steps)
+def _end(recipe: Recipe, what: str, start: int, steps: int) -> int:
+    """The step at which a part of the recipe ends."""
+    end = step_of(getattr(recipe, what).end, steps)
     if end < start:
-        raise UnsupportedError(f"{what}.end is step {end} of {steps}, before the start at step {start}")
+        raise _misfit(recipe, (what, "end"), f"is step {end} of {steps}, before the start at step {start}")
     return min(end, steps)
+
+
+def updates(growth: Growth, start: int, steps: int) -> range:
+    """The numbers of steps of a run after which a growing mask changes."""
+    return range(start + growth.every, min(step_of(growth.end, steps), steps + 1), growth.every)
+
+
+def _check_growth(recipe: Recipe, growth: Growth, start: int, steps: int) -> None:
+    end = _end(recipe, "growth", start, steps)
+    if not updates(growth, start, steps):
+        when = f"every {growth.every} steps from step {start} up to step {end} of {steps}"
+        raise _misfit(recipe, ("growth", "every"), f"the mask would never change: {when}")
+
+
+def _misfit(recipe: Recipe, at: tuple[str, ...], message: str) -> MisfitError:
+    return MisfitError(message, at, f"recipe {recipe.name!r}")
 
 
 def _with_adapters(recipe: Recipe, spans: list[Span], start: int, steps: int) -> list[Span]:

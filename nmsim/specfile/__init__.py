@@ -1,6 +1,6 @@
 """Files that a user writes: YAML 1.2 to plain data with positions, and to validated models."""
 
-from nmsim.specfile.document import Document, Path, format_path, parse_path
+from nmsim.specfile.document import Document, MisfitError, Path, format_path, parse_path
 from nmsim.specfile.overrides import set_path
 from nmsim.specfile.quantities import (
     Bandwidth,
@@ -25,6 +25,7 @@ __all__ = [
     "Energy",
     "EnergyPerBit",
     "Frequency",
+    "MisfitError",
     "Node",
     "Path",
     "Power",

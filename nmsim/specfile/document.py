@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from nmsim.errors import Problem, SpecError, nearest
+from nmsim.errors import Problem, SpecError, UnsupportedError, nearest
 
 Path = tuple[str | int, ...]
 Position = tuple[int, int]
@@ -43,6 +43,17 @@ class OverrideProblem(Problem):
 
     def __str__(self) -> str:
         return ": ".join(part for part in (self.file, self.path, self.message) if part)
+
+
+class MisfitError(UnsupportedError, ValueError):
+    """A value that does not go with the others: `at` is its path and `message` what is wrong there.
+
+    A validator of a model raises it with the path below the model, so that the mistake is found at its place.
+    """
+
+    def __init__(self, message: str, at: Path = (), owner: str = ""):
+        self.message, self.at, self.owner = message, at, owner
+        super().__init__(": ".join(part for part in (owner, format_path(at), message) if part))
 
 
 @dataclass(frozen=True)

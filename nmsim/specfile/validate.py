@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nmsim.errors import Problem, SpecError, unknown
-from nmsim.specfile.document import Document, Path
+from nmsim.specfile.document import Document, MisfitError, Path
 from nmsim.specfile.places import Place
 
 M = TypeVar("M", bound=BaseModel)
@@ -70,7 +70,10 @@ def _problem(document: Document, prefix: Path, place: Place, error: Any) -> Prob
             name = context["discriminator"].strip("'")
             return document.problem((*path, name), f"is missing; allowed: {', '.join(place.tags(name))}")
         case "value_error" | "assertion_error":
-            return document.problem(path, f"{context['error']}{document.overridden_below(path)}")
+            why = context["error"]
+            if isinstance(why, MisfitError):
+                return document.problem(path + why.at, why.message)
+            return document.problem(path, f"{why}{document.overridden_below(path)}")
     return document.problem(path, _bound(kind, context, given) or f"{error['msg']}, got {_show(given)}")
 
 

@@ -88,6 +88,16 @@ class Recorder:
         """Raise TraceError naming `what` if the array breaks the pattern along its axis `axis`."""
         check(array, pattern, axis, what)
 
+    def pruned(self, layer: str, stage: str, operand: str, array: Any, pattern: Pattern, axis: int) -> None:
+        """An operand that was pruned beside the products: checked, and its density that of the present interval.
+
+        Raises TraceError if it breaks the pattern along its axis `axis`.
+        """
+        check(array, pattern, axis, f"{layer} {stage} operand {operand}, pruned")
+        self._window.pop((layer, stage, operand), None)
+        self._measured = [found for found in self._measured if found[0] != (layer, stage, operand)]
+        self._measure((layer, stage, operand), array, 1)
+
     def end_step(self) -> None:
         """Close a step: one more of its phase if it did what the step before did, else the first of a new phase."""
         self._run.end_step()

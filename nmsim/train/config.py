@@ -6,12 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from nmsim.errors import NmsimError, PatternError, UnsupportedError
+from nmsim.errors import PatternError, UnsupportedError
+from nmsim.sparsity.consistency import accepts
 from nmsim.sparsity.moment import Moment
 from nmsim.sparsity.pattern import Pattern
-from nmsim.sparsity.recipe import Recipe, accepts, get_recipe
+from nmsim.sparsity.recipe import Recipe, get_recipe
 from nmsim.sparsity.timeline import Timeline
-from nmsim.specfile import Count, Spec
+from nmsim.specfile import Count, MisfitError, Spec
 from nmsim.workloads.recipe_ops import require_adam
 
 Rate = Annotated[float, Field(gt=0)]
@@ -112,6 +113,8 @@ class TrainingFile(Spec):
         try:
             if not get_recipe(value).trains:
                 raise ValueError(f"recipe {value!r} does not train")
+        except MisfitError as error:
+            raise MisfitError(error.message, error.at) from None
         except UnsupportedError as error:
             raise ValueError(str(error)) from None
         return value
@@ -128,13 +131,27 @@ class TrainingFile(Spec):
     def _in_time(self) -> TrainingFile:
         if self.schedule.warmup > self.steps:
             raise ValueError(f"a warm-up of {self.schedule.warmup} steps is longer than the run of {self.steps}")
+        pattern = Pattern.parse(self.pattern)
         try:
             recipe = self.described if self.start is None else self.described.starting_at(self.start)
-            if why := accepts(recipe, Pattern.parse(self.pattern)):
-                raise PatternError(why)
+            if recipe.start != "auto" and not accepts(recipe, pattern):
+                Timeline.of(recipe, pattern, self.steps)
+        except MisfitError as error:
+            raise self._misplaced(error) from None
+        except UnsupportedError as error:
+            raise MisfitError(str(error), ("start",)) from None
+        except PatternError as error:
+            raise MisfitError(str(error), ("pattern",)) from None
+        if why := accepts(recipe, pattern):
+            raise MisfitError(why, ("pattern",))
+        try:
             require_adam(recipe, self.optimizer.name)
-            if recipe.start != "auto":
-                Timeline.of(recipe, Pattern.parse(self.pattern), self.steps)
-        except NmsimError as error:
-            raise ValueError(str(error)) from None
+        except UnsupportedError as error:
+            raise MisfitError(str(error), ("optimizer",)) from None
         return self
+
+    def _misplaced(self, error: MisfitError) -> MisfitError:
+        """The mistake at its place in this file: at `start`, or in what the file says of the recipe."""
+        if error.at == ("start",) and self.start is not None:
+            return MisfitError(error.message, error.at)
+        return MisfitError(error.message, ("recipe", *error.at))

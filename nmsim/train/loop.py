@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nmsim.errors import NmsimError, UnsupportedError
-from nmsim.sparsity.recipe import STAGES, Stage
+from nmsim.sparsity.parts import STAGES, Stage
 from nmsim.traces.recorder import Recorder
 from nmsim.traces.schema import Trace
 from nmsim.train.config import TrainingFile
@@ -25,10 +25,9 @@ from nmsim.train.recipes.execution import Execution
 from nmsim.train.recipes.statistics import changes
 from nmsim.train.tasks import network_for, network_inputs
 from nmsim.train.update import record_updates, rule_name
+from nmsim.workloads.search_ops import CALIBRATION_SAMPLES
 
 EVALUATION_BATCH = 256
-CALIBRATION_SAMPLES = 512
-"""Samples of the training split whose layer inputs one-shot masks are found by."""
 
 
 class DivergedError(NmsimError):
@@ -76,8 +75,6 @@ class Trainer:
         stream = self.batches.endless()
         while self.step < last:
             self.one_step(*next(stream))
-            if self.step == self.config.steps:
-                self.finish()
             if self.config.measure_every and self.step % self.config.measure_every == 0:
                 self.measure()
             if self.step % self.config.evaluate_every == 0 or self.step == self.config.steps:
@@ -108,6 +105,9 @@ class Trainer:
         self.execution.end_step(self.weights, self._forget)
         if self.recorder is not None:
             record_updates(self.recorder, self.model, self.execution, self.config, self.parameters)
+        if self.step + 1 == self.config.steps:
+            self.finish()
+        if self.recorder is not None:
             self.recorder.end_step()
         self.step += 1
         self.losses.append(loss)
@@ -135,9 +135,9 @@ class Trainer:
             self._hold_variance()
 
     def finish(self) -> None:
-        """Masks that a recipe finds after the last step."""
+        """Masks that a recipe finds after the last update, which is a part of the last step."""
         if self.execution.timeline.start == self.config.steps:
-            self.execution.begin_step(self.step)
+            self.execution.begin_step(self.config.steps)
             self._collect_inputs(self.execution)
             self.execution.prune_now(self.weights)
 
@@ -194,6 +194,7 @@ class Trainer:
             "seed": self.config.seed, "steps": self.step, "data": self.data.name, "config": config,
             "described": course.recipe.model_dump(mode="json", exclude_defaults=True),
             "first_sparse_step": course.first_sparse_step, "start": course.timeline.start,
+            "calibration": min(len(self.data.split("train")), CALIBRATION_SAMPLES),
             "left_dense": dict(course.left_dense), "found": [list(found) for found in course.found],
         })  # fmt: skip
 

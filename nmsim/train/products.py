@@ -41,6 +41,9 @@ class Listener(Protocol):
     def op(self, layer: str, stage: str, kind: str = "gemm", **values: Any) -> None:
         """One op with its row of the op table; `a` and `b` are operands to be checked."""
 
+    def pruned(self, layer: str, stage: str, operand: str, array: Any, pattern: Pattern, axis: int) -> None:
+        """An operand that was pruned beside the products, with the pattern along an axis that it has to have."""
+
 
 @dataclass
 class Products:

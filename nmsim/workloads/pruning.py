@@ -8,15 +8,18 @@ from itertools import pairwise
 from typing import Any
 
 from nmsim.errors import PatternError, UnsupportedError
+from nmsim.sparsity.consistency import accepts
 from nmsim.sparsity.distribution import erk, uniform, weight_budget
+from nmsim.sparsity.parts import STAGES, Prune
 from nmsim.sparsity.pattern import DENSE, Pattern
-from nmsim.sparsity.recipe import STAGES, Prune, Recipe, accepts
+from nmsim.sparsity.recipe import Recipe
 from nmsim.sparsity.timeline import Span, Timeline
 from nmsim.workloads import recipe_ops
 from nmsim.workloads.lower_products import Row
 from nmsim.workloads.model import Model, matching, no_layer
 from nmsim.workloads.modelfile import Linear
 from nmsim.workloads.recipe_ops import mask_search
+from nmsim.workloads.search_ops import CALIBRATION_SAMPLES, search_ops
 from nmsim.workloads.shapes import FlatLayer, Weight, parameters, plural, weight_of
 
 BY_USER = "kept dense by the user"
@@ -43,6 +46,7 @@ class Plan:
 
     `keep` maps layer globs to the reason they stay dense. `shares` are the densities of layers among which that of
     a pattern without groups is distributed, `own` their patterns: a share of the weights, or the fan-in it gives.
+    `calibration` are the samples by whose inputs one-shot masks are found.
     """
 
     recipe: Recipe
@@ -51,11 +55,12 @@ class Plan:
     keep: Mapping[str, str]
     shares: Mapping[str, float] = field(default_factory=dict)
     own: Mapping[str, Pattern] = field(default_factory=dict)
+    calibration: int = CALIBRATION_SAMPLES
 
     @classmethod
     def make(
         cls, model: Model, recipe: Recipe, pattern: Pattern, keep_dense: Sequence[str], steps: int | None = None,
-        start: int | None = None, found: Found = (),
+        start: int | None = None, found: Found = (), calibration: int = CALIBRATION_SAMPLES,
     ) -> list[Plan]:  # fmt: skip
         """The plan of each span of a run of `steps`, or of one step as the run ends with it (None).
 
@@ -64,10 +69,6 @@ class Plan:
         """
         if why := accepts(recipe, pattern):
             raise PatternError(why)
-        for prune in recipe.prunes:
-            if (prune.stage, prune.operand, prune.direction) not in _PLACES:
-                what = f"{prune.operand} along {prune.direction!r} in {prune.stage}"
-                raise UnsupportedError(f"recipe {recipe.name!r} prunes the {what}, which is no operand of that product")
         for glob in keep_dense:
             if not any(matching([glob], layer.name) for layer in model.layers):
                 raise UnsupportedError(f"keep_dense: {no_layer(glob, (layer.name for layer in model.layers))}")
@@ -75,7 +76,7 @@ class Plan:
         line = Timeline.final(recipe, pattern) if steps is None else Timeline.of(recipe, pattern, steps, start)
         by_file = model.file.keep_dense
         keep = by_file | {g: BY_USER for g in keep_dense if g not in by_file}
-        plan = cls(recipe, line, line.spans[0], keep)
+        plan = cls(recipe, line, line.spans[0], keep, calibration=calibration)
         plan = replace(plan, shares=plan._distributed(model))
         own = {
             x.name: _own(recipe, w, plan.shares[x.name])
@@ -163,20 +164,20 @@ class Plan:
         if row["kind"] == "gemm" and row["stage"] == "WU" and weight is not None and self.masked(layer):
             yield from self._named(layer, recipe_ops.shaping_gradient(self.recipe, self.span, weight.elements))
 
-    def weight_masks(self, layer: FlatLayer) -> Iterator[Row]:
-        """The mask searches on the layer's weight, `repeat` being their number in this span."""
+    def weight_masks(self, layer: FlatLayer, positions: int = 1) -> Iterator[Row]:
+        """The mask searches on the layer's weight, `repeat` being their number in this span.
+
+        `positions` are the rows of its forward product for one sample.
+        """
         weight = weight_of(layer)
         for stage in STAGES:
             for prune in self.prunes(stage):
                 if prune.operand != "weight" or weight is None or self.dense_because(layer, prune):
                     continue
-                if count := self.searches(prune):
-                    m, n = weight.matrix(prune.direction)
-                    yield self._mask(layer, prune, m, n, self.pattern_of(layer.name)) | {"repeat": count}
-
-    def searches(self, prune: Prune) -> int:
-        """How often the mask of a weight is searched in this span."""
-        return recipe_ops.searches(prune, self.recipe, self.timeline, self.span)
+                pattern, size = self.pattern_of(layer.name), weight.matrix(prune.direction)
+                tokens = positions * self.calibration
+                for row in recipe_ops.search_rows(prune, self.recipe, self.timeline, self.span, pattern, size, tokens):
+                    yield {"layer": layer.name, "stage": "PRUNE", "kind": "prune"} | row
 
     def learned(self, layer: FlatLayer) -> tuple[int, float]:
         """Learned values of the layer that this span updates, and what the recipe adds to their update in all."""
@@ -209,7 +210,8 @@ class Plan:
         return {f"{letter}_pattern": self.pattern_of(layer.name), f"{letter}_axis": axis}
 
     def _mask(self, layer: FlatLayer, prune: Prune, m: int, n: int, pattern: Pattern) -> Row:
-        return {"layer": layer.name, "stage": "PRUNE", "kind": "prune"} | mask_search(prune, pattern, m, n)
+        ops = search_ops(prune, self.recipe, pattern, m, n)
+        return {"layer": layer.name, "stage": "PRUNE", "kind": "prune"} | mask_search(prune, pattern, m, n, ops)
 
     def _named(self, layer: FlatLayer, rows: Iterable[Row]) -> Iterator[Row]:
         for row in rows:

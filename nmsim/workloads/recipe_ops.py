@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import comb
 
+import numpy as np
+
 from nmsim.errors import UnsupportedError
-from nmsim.sparsity.moment import step_of
+from nmsim.sparsity.parts import Choice, Decay, Prune, Sigmoid
 from nmsim.sparsity.pattern import Pattern
-from nmsim.sparsity.recipe import Choice, Decay, Growth, Prune, Recipe, Sigmoid
-from nmsim.sparsity.timeline import Span, Timeline
+from nmsim.sparsity.recipe import Recipe
+from nmsim.sparsity.timeline import Span, Timeline, updates
 from nmsim.workloads.lower_products import Row
+from nmsim.workloads.search_ops import growth_ops, order_row, search_ops, statistics_rows
 
 SOFT_MASKS = ("soft_mask", "sigmoid_mask", "choice_mask")
 """Kinds of ops that make a forward weight in which pruned weights still have a part."""
@@ -25,9 +28,13 @@ POWER_GRADIENT_OPS = 3  # alpha·|theta|^(alpha - 1), times g
 QUANTIZE_OPS = 3  # / scale, round, times scale
 
 
-def mask_search(prune: Prune, pattern: Pattern, m: int, n: int) -> Row:
-    """What a search of the mask of m rows of n elements adds to its op: the elements read, the kept ones written."""
+def mask_search(prune: Prune, pattern: Pattern, m: int, n: int, ops: float = 0.0) -> Row:
+    """What a search of the mask of m rows of n elements adds to its op: the elements read, the kept ones written.
+
+    `ops` is the arithmetic per element of a search that is no plain top-n.
+    """
     return {
+        "ops_per_element": ops,
         "m": m, "n": n, "a_pattern": pattern, "a_axis": "n", "note": f"mask for {prune.stage}",
         "a_elements": m * n, "a_role": prune.operand,
         "c_elements": kept_elements(pattern, m, n), "c_role": prune.operand,
@@ -44,13 +51,17 @@ def searches(prune: Prune, recipe: Recipe, timeline: Timeline, span: Span) -> in
 
     A mask is searched where the pattern changes, and at every multiple of `refresh` steps after the start; one that
     is never renewed costs nothing where it is found before training. A choice is learned, not searched; a growing
-    mask changes after every `every`-th step. A transposable mask of BP is that of FF.
+    mask changes after every `every`-th step, and is searched where it starts late. A transposable mask of BP is that
+    of FF. A recipe that starts after the last step finds those of FF there.
     """
-    if not span.steps or (prune.stage == "BP" and prune.mask == "transposable"):
+    if not span.steps:
+        return int(prune.stage == "FF" and timeline.start == timeline.steps)
+    if prune.stage == "BP" and prune.mask == "transposable":
         return 0
     first, last = span.first_step, span.first_step + span.steps
     if recipe.growth:
-        return sum(1 for at in updates(recipe.growth, timeline) if first < at <= last)
+        late = int(first == timeline.start > 0)
+        return late + sum(1 for at in updates(recipe.growth, timeline.start, timeline.steps) if first < at <= last)
     if isinstance(recipe.soft, Choice) and span.soft:
         return 0
     changes = _begins(timeline, first)
@@ -61,6 +72,55 @@ def searches(prune: Prune, recipe: Recipe, timeline: Timeline, span: Span) -> in
     return max(multiples, 0) + int(changes and phase != 0)
 
 
+def orders(prune: Prune, timeline: Timeline, span: Span) -> int:
+    """How often the order of channels of a permuted mask is searched in the steps of a span.
+
+    It is renewed with the first mask, that of another pattern, and the first of each further period of `renew` steps.
+    """
+    first, start = span.first_step, timeline.start
+    steps = np.arange(start, first + span.steps, prune.refresh or span.steps + first - start)
+    if begins := _begins(timeline, first):
+        steps = np.union1d(steps, [first])
+    new = np.diff((steps - start) // prune.renew, prepend=-1) != 0
+    new |= begins & (steps == first)
+    if prune.refresh == 0:
+        new &= steps > 0
+    return int(np.count_nonzero(new & (steps >= first)))
+
+
+def search_rows(
+    prune: Prune, recipe: Recipe, timeline: Timeline, span: Span, pattern: Pattern, size: tuple[int, int], tokens: int
+) -> Iterator[Row]:
+    """The searches on a weight of `size` [rows, row length] in a span, `repeat` being their number, and what they need.
+
+    `tokens` are the inputs of the layer in the calibration of masks that depend on them.
+    """
+    m, n = size
+    late = span.first_step == timeline.start > 0
+    if recipe.growth:
+        if late:
+            yield mask_search(prune, pattern, m, n) | {"repeat": 1}
+        ops = growth_ops(recipe.growth.constant_fan_in, m)
+        if count := searches(prune, recipe, timeline, span) - late:
+            yield mask_search(prune, pattern, m, n, ops) | {"repeat": count}
+        return
+    if count := searches(prune, recipe, timeline, span):
+        yield mask_search(prune, pattern, m, n, search_ops(prune, recipe, pattern, m, n)) | {"repeat": count}
+    if prune.mask == "permuted" and span.steps and (count := orders(prune, timeline, span)):
+        yield order_row(prune, m, n, pattern) | {"repeat": count}
+    if span.first_step == timeline.start and (span.steps or prune.stage == "FF"):
+        yield from (row | {"repeat": 1} for row in calibration_rows(prune, recipe, timeline.start, tokens, n))
+
+
+def calibration_rows(prune: Prune, recipe: Recipe, start: int, tokens: int, inputs: int) -> list[Row]:
+    """What is made of the inputs of a layer for its mask, or for the prior of a choice; nothing before training."""
+    prior = recipe.soft.prior if isinstance(recipe.soft, Choice) else ""
+    method = next((x for x in (prune.mask, prior) if x in ("wanda", "sparsegpt")), "")
+    if not method or prune.stage != "FF" or (start == 0 and prune.refresh == 0):
+        return []
+    return statistics_rows(method, tokens, inputs)
+
+
 def _begins(timeline: Timeline, step: int) -> bool:
     """Whether the masks of a step are the first, or have another pattern than those before."""
     if step == 0:
@@ -68,12 +128,6 @@ def _begins(timeline: Timeline, step: int) -> bool:
     before, now = timeline.at(step - 1), timeline.at(step)
     learned = isinstance(timeline.recipe.soft, Choice) and before.soft != now.soft
     return before.pattern != now.pattern or learned
-
-
-def updates(growth: Growth, timeline: Timeline) -> range:
-    """The numbers of steps after which a growing mask changes."""
-    end = step_of(growth.end, timeline.steps)
-    return range(timeline.start + growth.every, min(end, timeline.steps + 1), growth.every)
 
 
 def shaping(recipe: Recipe, span: Span, elements: int) -> Iterator[Row]:

@@ -18,7 +18,8 @@ from nmsim.workloads.modelfile import Parameter
 from nmsim.workloads.optable import DTYPE_BITS, Phase, Workload, WorkloadBuilder
 from nmsim.workloads.pruning import Found, Plan
 from nmsim.workloads.recipe_ops import SOFT_MASKS, require_adam
-from nmsim.workloads.shapes import parameters
+from nmsim.workloads.search_ops import CALIBRATION_SAMPLES
+from nmsim.workloads.shapes import FlatLayer, parameters
 
 SEARCH = "PRUNE"
 
@@ -54,6 +55,7 @@ def expand(
     first_input_gradient: bool = False,
     start: int | None = None,
     found: Found = (),
+    calibration: int = CALIBRATION_SAMPLES,
 ) -> Workload:
     """The ops of a whole run of `steps` training steps of `model` by `recipe`, each row executed `repeat` times in all.
 
@@ -65,7 +67,8 @@ def expand(
     them get no input gradient unless `first_input_gradient`. Gradients have `dtype`, optimizer state `master_dtype`;
     the updated master is rounded to `dtype` where that is narrower. `start` replaces the recipe's own. What only a
     run can decide is told from its trace: `start` of a recipe that waits for Adam's variance, and `found`, the
-    patterns of layers from a step on (the fan-in of SRigL after neurons were removed). A recipe whose operand is a
+    patterns of layers from a step on (the fan-in of SRigL after neurons were removed). One-shot masks are found by
+    the inputs of `calibration` samples, whose forward passes are not counted. A recipe whose operand is a
     series of structured terms takes their patterns as `2:4+1:8`.
 
     Raises PatternError if recipe and pattern do not go together, UnsupportedError for an unknown name or a model
@@ -80,7 +83,10 @@ def expand(
     if steps is None and start and isinstance(recipe.start, int):
         steps = 1
     count = None if steps is None else size("steps", steps)
-    terms = [Plan.make(model, recipe, term, globs, count, found=found) for term in _terms(recipe, pattern)]
+    terms = [
+        Plan.make(model, recipe, term, globs, count, found=found, calibration=calibration)
+        for term in _terms(recipe, pattern)
+    ]
     plans, dtype = terms[0], known_dtype(dtype)
     update = Update(optimizer_rule(optimizer), known_dtype(master_dtype), dtype)
     if recipe.trains:
@@ -126,10 +132,13 @@ Stretch = tuple[Span, list[Row]]
 
 
 def _merged(stretches: list[Stretch]) -> list[Stretch]:
-    """Stretches that follow each other with the same ops, but for mask searches, become one."""
+    """Stretches that follow each other with the same ops, but for mask searches, become one; searches after the last
+    step count with it."""
     merged: list[Stretch] = []
     for span, rows in stretches:
         if not span.steps and merged:
+            before, known = merged[-1]
+            merged[-1] = before, _with_searches(known, [row for row in rows if not row.get("online")])
             continue
         if merged and _program(merged[-1][1]) == _program(rows):
             before, known = merged[-1]
@@ -249,7 +258,13 @@ def _update(model: Model, plan: Plan, update: Update) -> Iterator[Row]:
         count, ops = plan.learned(layer)
         if count:
             yield from update_rows(layer.name, count, update, ops / count)
-        yield from plan.weight_masks(layer)
+        yield from plan.weight_masks(layer, _positions(model, layer))
+
+
+def _positions(model: Model, layer: FlatLayer) -> int:
+    """Rows of the layer's forward product for one sample."""
+    rows = [row["m"] for row in forward_rows(layer, model.run, True) if row["kind"] == "gemm"]
+    return rows[0] // model.run.batch if rows else 1
 
 
 def update_rows(layer: str, count: int, update: Update, mask_ops: float) -> Iterator[Row]:

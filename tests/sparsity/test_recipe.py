@@ -11,18 +11,10 @@ from hypothesis import strategies as st
 
 from nmsim.cli.main import main
 from nmsim.errors import NmsimError, PatternError, SpecError, UnsupportedError
+from nmsim.sparsity.consistency import accepts
+from nmsim.sparsity.parts import Choice, Decay, Prune
 from nmsim.sparsity.pattern import Pattern
-from nmsim.sparsity.recipe import (
-    Choice,
-    Decay,
-    Prune,
-    Recipe,
-    accepts,
-    all_recipes,
-    get_recipe,
-    needs_pattern,
-    recipe_of,
-)
+from nmsim.sparsity.recipe import Recipe, all_recipes, get_recipe, recipe_of
 from nmsim.specfile import read, read_text
 from nmsim.train.config import TrainingFile
 from nmsim.workloads.load import load_workload
@@ -35,7 +27,7 @@ def test_every_file_is_called_what_it_says():
     """The names are those of the files, without a second one; a recipe that trains without masks is `dense` alone."""
     names = [recipe.name for recipe in RECIPES]
     assert names == sorted(set(names))
-    assert {recipe.name for recipe in TRAINED if not needs_pattern(recipe)} == {"dense"}
+    assert {recipe.name for recipe in TRAINED if not recipe.prunes} == {"dense"}
     for name in names:
         assert get_recipe(name).name == name
 
@@ -83,7 +75,7 @@ def test_the_start_may_be_moved(recipe: Recipe, start: float):
         with pytest.raises(UnsupportedError, match="no masks that could start"):
             recipe.starting_at(start)
     elif any(type(end) is type(start) and end < start for end in ends):
-        with pytest.raises(UnsupportedError, match="lies before start"):
+        with pytest.raises(UnsupportedError, match="lies before the start"):
             recipe.starting_at(start)
     else:
         assert recipe.starting_at(start) == recipe.model_copy(update={"start": start})
@@ -100,11 +92,13 @@ def test_stage_shares_by_hand():
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(RECIPES), st.floats(0.01, 1.0))
 def test_bounds(recipe: Recipe, density: float):
-    """One direction gains below 3/2 whatever the density, two below 3, none 1; nothing gains at density 1."""
+    """One direction gains below 3/2 whatever the density, two below 3, none 1, and three at most what an inference
+    does; nothing gains at density 1."""
     sparse = sum(share < 1.0 for share in recipe.stage_shares(0.5).values())
-    assert recipe.speedup_bound(density) <= {0: 1.0, 1: 1.5, 2: 3.0}[sparse]
+    assert recipe.speedup_bound(density) <= {0: 1.0, 1: 1.5, 2: 3.0, 3: 1 / density + 1e-12}[sparse]
     assert recipe.speedup_bound(density) >= 1.0
-    assert recipe.speedup_bound(1.0) == 1.0
+    assert recipe.speedup_bound(1.0) == recipe.inference_bound(1.0) == 1.0
+    assert recipe.inference_bound(density) in (1.0, 1 / density)
 
 
 PRUNED = "kind: recipe\nname: own\nprunes: [{stage: FF, operand: weight, direction: in}]\n"
@@ -116,7 +110,7 @@ PRUNED = "kind: recipe\nname: own\nprunes: [{stage: FF, operand: weight, directi
         ("dekay: 0.1", "4:1", "dekay: unknown field 'dekay'; did you mean decay?"),
         ("decay: -1", "4:8", "decay: must be at least 0, got -1"),
         ("start: 130 %", "4:8", "start: a share of the run is at most 100 %, got 1.3; steps are whole numbers"),
-        ("start: soon", "4:8", "expected a step, as 300, or a share of the run, as 30 %; got 'soon'"),
+        ("start: soon", "4:8", "expected a step, as 300, or a share of the run, as 30 %, or auto; got 'soon'"),
         ("gradient: sted", "4:11", "gradient: unknown value 'sted'; did you mean ste"),
         ("soft: {kind: decay, end: 0.5, shape: lineer}", "4:38", "unknown value 'lineer'; did you mean linear"),
         ("soft: {kind: decoy, end: 0.5}", "4:14", "soft.kind: unknown value 'decoy'; did you mean decay?"),
@@ -144,9 +138,9 @@ def test_mistakes_in_a_file(text: str, where: str, message: str, tmp_path: Path,
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("start: 80 %\nsoft: {kind: decay, end: 60 %}", "soft.end 0.6 lies before start 0.8"),
-        ("start: 80\nstructure: {kind: stepwise, end: 60}", "structure.end 60 lies before start 80"),
-        ("start: 80 %\ngrowth: {end: 75 %}", "growth.end 0.75 lies before start 0.8"),
+        ("start: 80 %\nsoft: {kind: decay, end: 60 %}", "soft.end: 60 % lies before the start at 80 %"),
+        ("start: 80\nstructure: {kind: stepwise, end: 60}", "structure.end: step 60 lies before the start at step 80"),
+        ("start: 80 %\ngrowth: {end: 75 %}", "growth.end: 75 % lies before the start at 80 %"),
         ("start: auto", "start: auto waits for Adam's variance to settle and goes with freeze_variance"),
         ("growth: {}\nsoft: {kind: decay, end: 0.5}", "a soft mask goes with neither growth nor structure"),
         ("structure: {kind: halving}\nsoft: {kind: decay, end: 0.5}", "a soft mask goes with neither growth nor"),
@@ -159,15 +153,71 @@ def test_parts_that_do_not_go_together(text: str, message: str):
 
 
 @pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("start: 80 %\nsoft: {kind: decay, end: 60 %}", "5:26: soft.end: 60 % lies before the start at 80 %"),
+        ("start: 80\nstructure: {kind: stepwise, end: 60}", "5:34: structure.end: step 60 lies before"),
+        ("start: 90 %\ngrowth: {every: 3}", "5:1: growth.end: 75 % lies before the start at 90 %"),
+        ("start: 150 %", "4:8: start: a share of the run is at most 100 %, got 1.5; steps are whole numbers"),
+        ("start: auto", "4:8: start: auto waits for"),
+        ("rescale: true", "4:10: rescale: is of a pruned gradient, and `prunes` has none"),
+        ("soft: {kind: decay, shape: cosine, end: 0.5, rate: 3}", "4:52: soft.rate: a cosine falls"),
+        ("trains: false\ngradient: masked", "5:11: gradient: is of training, and this recipe does not train"),
+    ],
+)
+def test_what_does_not_go_together_stands_at_its_field(text: str, where: str, tmp_path: Path):
+    """Once, and nothing else beside it."""
+    path = tmp_path / "own.yaml"
+    path.write_text(PRUNED + text + "\n")
+    with pytest.raises(SpecError) as error:
+        get_recipe(path)
+    assert str(error.value).startswith(f"{path}:{where}")
+    assert len(error.value.problems) == 1
+
+
+@pytest.mark.parametrize(
+    ("prune", "where"),
+    [
+        ("{stage: FF, operand: gradient, direction: out}", "3:31: prunes[0].operand: FF has no gradient"),
+        ("{stage: WU, operand: weight, direction: in}", "3:31: prunes[0].operand: WU has no weight"),
+        ("{stage: BP, operand: gradient, direction: in}", "3:52: prunes[0].direction: the channels of the gradient"),
+        ("{stage: BP, operand: weight, direction: out, within: true}", "3:63: prunes[0].within: BP's weight may lie"),
+    ],
+)
+def test_operands_that_a_product_does_not_have(prune: str, where: str, tmp_path: Path):
+    path = tmp_path / "own.yaml"
+    path.write_text(f"kind: recipe\nname: own\nprunes: [{prune}]\n")
+    with pytest.raises(SpecError) as error:
+        get_recipe(path)
+    assert str(error.value).startswith(f"{path}:{where}")
+
+
+UNREAD = {
+    "rescale": True, "power": 2.0, "gradient": "masked", "decay": 0.1, "distribution": "erk", "start": 5,
+    "forward_mask_in_backward": True, "series": True, "freeze_variance": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_a_field_that_nothing_reads_is_refused(name: str):
+    """Without a pruned operand no field of masks says anything; of a gradient alone none of the weight in FF does."""
+    with pytest.raises(UnsupportedError, match=f"recipe 'dense': {name}: goes with a pruned operand"):
+        get_recipe("dense").with_(**{name: UNREAD[name]})
+    if name in ("power", "gradient", "forward_mask_in_backward"):
+        with pytest.raises(UnsupportedError, match=f"recipe 'sdgp': {name}: is of the weight in FF"):
+            get_recipe("sdgp").with_(**{name: UNREAD[name]})
+
+
+@pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"soft": {"kind": "decay", "end": 0.5}}, "soft goes with a pruned operand, and `prunes` is empty"),
-        ({"growth": {}}, "growth goes with a pruned operand"),
-        ({"adapters": {"rank": 4, "start": 0}}, "adapters goes with a pruned operand"),
-        ({"permute": True}, "permute goes with a pruned operand"),
-        ({"prunes": [{"stage": "BP", "operand": "weight", "direction": "out"}], "growth": {}}, "of the weight in FF"),
+        ({"soft": {"kind": "decay", "end": 0.5}}, "soft: goes with a pruned operand, and `prunes` is empty"),
+        ({"growth": {}}, "growth: goes with a pruned operand"),
+        ({"adapters": {"rank": 4, "start": 0}}, "adapters: goes with a pruned operand"),
+        ({"permute": True}, "permute: goes with a pruned operand"),
+        ({"prunes": [{"stage": "BP", "operand": "weight", "direction": "out"}], "growth": {}}, "is of the weight in"),
         ({"prunes": [{"stage": "FF", "operand": "activation", "direction": "in"}],
-          "soft": {"kind": "sigmoid", "end": 9}}, "one of the weight in FF"),
+          "soft": {"kind": "sigmoid", "end": 9}}, "soft: is of the weight in FF"),
         ({"prunes": [{"stage": "FF", "operand": o, "direction": "in"} for o in ("weight", "activation")]},
          "two operands of one product are pruned"),
     ],
@@ -189,13 +239,13 @@ def test_parts_without_what_they_need(fields: dict[str, Any], message: str):
         ({"base": "mask_decay", "soft": {"shape": "linar"}}, "soft.shape: unknown value 'linar'; did you mean linear"),
         ({"base": "srste", "decay": "1"}, "decay: expected a number, got '1'"),
         ({"base": "slope", "adapters": {"rank": 0}}, "adapters.rank: must be at least 1, got 0"),
-        ({"base": "mdgf_linear", "decay": 0.1}, "decay pulls at weights that a hard mask of FF drops"),
+        ({"base": "mdgf_linear", "decay": 0.1}, "decay: pulls at weights that a hard mask of FF drops"),
         ({"base": "asp", "decay": 0.1}, "with the straight-through gradient (ste) alone"),
-        ({"base": "sdwp", "decay": 0.1}, "decay pulls at weights"),
-        ({"base": "mdgf_linear", "quantize": {"format": "int4"}}, "quantize rounds the weight of FF under a hard mask"),
+        ({"base": "sdwp", "decay": 0.1}, "decay: pulls at weights"),
+        ({"base": "mdgf_linear", "quantize": {"format": "int4"}}, "quantize: rounds the weight of FF"),
         ({"base": "bdwp", "quantize": {"format": "int4"}}, "which BP has to use too"),
-        ({"base": "mask_decay", "start": "80 %"}, "recipe 'mask_decay': soft.end 0.6 lies before start 0.8"),
-        ({"base": "asp", "start": "soon"}, "start: expected a step, as 300, or a share of the run, as 30 %; got 'so"),
+        ({"base": "mask_decay", "start": "80 %"}, "recipe 'mask_decay': soft.end: 60 % lies before the start at 80 %"),
+        ({"base": "asp", "start": "soon"}, "a share of the run, as 30 %, or auto; got 'soon'"),
     ],
 )  # fmt: skip
 def test_mistakes_in_a_mapping(asked: Any, message: str):
@@ -246,17 +296,29 @@ schedule: {{name: constant, rate: 0.01}}
     ("recipe", "pattern", "where", "message"),
     [
         ("srtse", "2:4", "4:9: recipe", "unknown recipe 'srtse'; did you mean srste"),
-        ("{base: srste, dekay: 1}", "2:4", "4:1: recipe", "dekay: unknown field 'dekay'; did you mean decay"),
-        ("{base: mask_decay, start: 80 %}", "2:4", "4:1: recipe", "soft.end 0.6 lies before start 0.8"),
-        ("{base: mask_decay, soft: {end: 5}}", "2:4", "1:1", "soft.end is step 5 of 100, before the start at step 10"),
-        ("{base: srigl, start: 90}", "unstructured:0.2", "1:1", "growth.end is step 75 of 100, before the start"),
-        ("{base: asp, start: 200}", "2:4", "1:1", "'asp' starts at step 200 of 100: it never prunes"),
-        ("srigl", "2:4", "1:1", "recipe 'srigl' takes a density, as unstructured:0.1, not 2:4"),
-        ("maskllm", "unstructured:0.2", "1:1", "recipe 'maskllm' takes n:m, as 2:4, not unstructured:0.2"),
-        ("bdwp", "dense", "1:1", "recipe 'bdwp' needs a pattern, as 2:4"),
+        ("{base: srste, dekay: 1}", "2:4", "4:30: recipe.dekay", "dekay: unknown field 'dekay'; did you mean decay"),
+        ("{base: mask_decay, start: 80 %}", "2:4", "4:1: recipe.soft.end", "60 % lies before the start at 80 %"),
+        (
+            "{base: mask_decay, soft: {end: 5}}",
+            "2:4",
+            "4:40: recipe.soft.end",
+            "is step 5 of 100, before the start at step 10",
+        ),
+        (
+            "{base: srigl, start: 90}",
+            "unstructured:0.2",
+            "4:1: recipe.growth.end",
+            "is step 75 of 100, before the start",
+        ),
+        ("{base: asp, start: 200}", "2:4", "4:28: recipe.start", "is step 200 of 100: nothing is ever pruned"),
+        ("srigl", "unstructured:0.2", "4:9: recipe.growth.every", "the mask would never change: every 100 steps"),
+        ("{base: asp, start: 150 %}", "2:4", "4:28: recipe.start", "a share of the run is at most 100 %, got 1.5"),
+        ("srigl", "2:4", "5:10: pattern", "recipe 'srigl' takes a density, as unstructured:0.1, not 2:4"),
+        ("maskllm", "unstructured:0.2", "5:10: pattern", "recipe 'maskllm' takes n:m, as 2:4, not unstructured:0.2"),
+        ("bdwp", "dense", "5:10: pattern", "recipe 'bdwp' needs a pattern, as 2:4"),
         ("inference", "2:4", "4:9: recipe", "does not train"),
-        ("step", "2:4", "1:1", "recipe 'step' freezes Adam's variance; 'sgd' has none"),
-        ("sdgf_geometric", "2:32", "1:1", "geometric structure towards 2:32: not a pattern: 16:256"),
+        ("step", "2:4", "1:1: optimizer", "recipe 'step' freezes Adam's variance; 'sgd' has none"),
+        ("sdgf_geometric", "2:32", "5:10: pattern", "geometric structure towards 2:32: not a pattern: 16:256"),
         ("srste", "2;4", "5:10: pattern", "not a pattern: '2;4'"),
     ],
 )
@@ -270,6 +332,7 @@ def test_mistakes_in_a_training_file(
     printed = capsys.readouterr().err
     assert f"{path}:{where}: " in printed
     assert message in printed
+    assert len(printed.splitlines()) == 1
 
 
 @pytest.mark.parametrize("recipe", ["srste", "{base: mdgf_linear, soft: {end: 30 %}}", "{base: asp, start: 20}"])

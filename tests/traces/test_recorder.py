@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nmsim
-from nmsim.sparsity.recipe import Prune, Recipe
+from nmsim.sparsity.parts import Prune
+from nmsim.sparsity.recipe import Recipe
 from nmsim.traces.io import to_bytes
 from nmsim.traces.phases import Search, merge
 from nmsim.traces.recorder import Recorder

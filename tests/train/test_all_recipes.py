@@ -76,7 +76,7 @@ def pattern_for(recipe: Recipe) -> str:
 def planned(trainer: Trainer) -> Workload:
     """What the planner lists for the run, told of the trace's `found` and `start` only."""
     config, info = trainer.config, trainer.trace().info
-    told: dict[str, Any] = {"found": info["found"]}
+    told: dict[str, Any] = {"found": info["found"], "calibration": info["calibration"]}
     if config.described.start == "auto":
         told["start"] = info["start"]
     return trainer.model.forward().training(
@@ -129,6 +129,12 @@ def refreshed(recipe: str, period: int) -> list[dict[str, Any]]:
     return [prune | {"refresh": period if prune["refresh"] > 1 else prune["refresh"]} for prune in prunes]
 
 
+def renewed(recipe: str, period: int) -> list[dict[str, Any]]:
+    """The prunes of a recipe, permuted ones with another period of the order of channels."""
+    prunes = [prune.model_dump() for prune in get_recipe(recipe).prunes]
+    return [prune | ({"renew": period} if prune["mask"] == "permuted" else {}) for prune in prunes]
+
+
 VARIANTS: dict[str, tuple[str | dict[str, Any], str]] = {
     "a decay in jumps": ({"base": "mask_decay", "soft": {"every": 3}}, "1:4"),
     "a decay that its rate ends": ({"base": "mdgf_linear", "soft": {"rate": 0.2}}, "1:4"),
@@ -147,6 +153,9 @@ VARIANTS: dict[str, tuple[str | dict[str, Any], str]] = {
     "adapters on dense steps": ({"base": "slope", "start": "30 %", "adapters": {"start": "10 %"}}, "2:4"),
     "transposable, renewed": ({"base": "transposable", "prunes": refreshed("transposable", 6)}, "2:4"),
     "structure that densifies": ({"base": "sdgf_geometric", "structure": {"kind": "densify", "end": "50 %"}}, "1:4"),
+    "channels reordered": ({"base": "bimask", "start": 3, "prunes": renewed("bimask", 6)}, "2:4"),
+    "one shot at half, by inputs": ({"base": "oneshot_sparsegpt", "start": "50 %"}, "2:4"),
+    "a prior by inputs": ({"base": "maskllm", "start": "20 %", "soft": {"end": "60 %", "prior": "wanda"}}, "2:4"),
     "start by the variance": ({"base": "step", "start": "auto"}, "2:4"),
 }  # fmt: skip
 
@@ -171,6 +180,37 @@ def test_a_fan_in_that_the_run_found_is_in_its_trace():
         fans = np.count_nonzero(trainer.execution.masks[layer, "FF"], axis=0)
         if (step, layer, pattern) == tuple(found[-1]):
             assert sorted(set(fans.tolist())) == [0, int(pattern.removeprefix("fan-in:"))]
+
+
+@pytest.mark.parametrize("base", ["rigl", "srigl"])
+def test_growth_that_starts_late_keeps_the_largest_weights(base: str):
+    """From step 3 on: weights are as training left them, the largest of them (of each neuron) kept and the others 0;
+    the run searches the first mask."""
+    config = settings("mlp", {"base": base, "start": 3, "growth": {"every": 4}}, "unstructured:0.2")
+    trainer, dense = Trainer(config), Trainer(settings("mlp", "dense", "dense"))
+    for run in (trainer, dense):
+        run.train(3)
+    np.testing.assert_array_equal(trainer.weights["fc2"].value, dense.weights["fc2"].value)
+    before = np.abs(trainer.weights["fc2"].value)
+    assert ("fc2", "FF") not in trainer.execution.masks
+    trainer.train(1)
+    mask = trainer.execution.masks["fc2", "FF"]
+    assert trainer.execution.searches["fc2", "FF"] == 1
+    rows = [slice(None)] if base == "rigl" else [(slice(None), i) for i in range(mask.shape[1])]
+    for row in rows:
+        assert before[row][mask[row]].min() > before[row][~mask[row]].max()
+    kept = np.count_nonzero(mask, axis=0)
+    assert mask.sum() == (round(0.2 * mask.size) if base == "rigl" else 32 * (weight_budget(1024, 0.2) // 32))
+    assert base == "rigl" or len(set(kept.tolist())) == 1
+
+
+def test_layers_left_dense_are_those_of_the_whole_run():
+    """Geometric towards 1:4 begins with 8:32, which does not divide 48 channels, and ends with 1:4, which does: only
+    the first layer and the classifier are pruned in no step."""
+    sizes = {"model": {"name": "mlp", "sizes": {"width": 48}}}
+    trainer = Trainer(settings("mlp", "sdgf_geometric", "1:4", **sizes))
+    trainer.train()
+    assert trainer.trace().info["left_dense"] == {"fc1": "first layer", "head": "classifier"}
 
 
 MECHANISMS: dict[str, tuple[str | dict[str, Any], str]] = {
@@ -252,7 +292,8 @@ def test_an_evaluation_leaves_the_run_as_it_is(mechanism: str, tmp_path: Path):
 
 @pytest.mark.parametrize("recipe", ["oneshot_magnitude", "oneshot_wanda", "oneshot_sparsegpt"])
 def test_pruned_after_the_last_step(recipe: str):
-    """The weights of the run's end are 2:4 in groups along in, and not before."""
+    """The weights of the run's end are 2:4 in groups along in, and not before; the trace has the search and a checked
+    density."""
     trainer = Trainer(settings("mlp", recipe, "2:4"))
     trainer.train(STEPS - 1)
     weight = trainer.weights["fc2"].value
@@ -260,6 +301,13 @@ def test_pruned_after_the_last_step(recipe: str):
     trainer.train()
     groups = weight.T.reshape(len(weight.T), -1, 4)
     assert (np.count_nonzero(groups, axis=-1) == 2).all()
+    trace = trainer.trace()
+    found = trace.executed.to_frame().query("stage == 'PRUNE' and kind == 'prune'")
+    assert found[["layer", "a_pattern", "repeat"]].to_numpy().tolist() == [["fc2", "2:4", 1]]
+    code = trace.executed.layers.index("fc2")
+    last = (trace.intervals["layer"] == code) & (trace.intervals["stage"] == 0) & (trace.intervals["step"] == STEPS)
+    assert trace.intervals["density"][last].tolist() == [0.5]
+    assert trace.intervals["checked"][last].tolist() == [1]
 
 
 def test_an_evaluation_before_the_start_sees_dense_weights_and_after_it_masks():

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from nmsim.sparsity.parts import Choice, Decay, Sigmoid
 from nmsim.sparsity.quantize import fake_quantize
-from nmsim.sparsity.recipe import Choice, Decay, Recipe, Sigmoid, all_recipes, get_recipe
+from nmsim.sparsity.recipe import Recipe, all_recipes, get_recipe
 from nmsim.specfile import read_text, validate
 from nmsim.train.layers.base import Parameter, Run
 from nmsim.train.layers.conv import Conv2d

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from nmsim.errors import ShapeError, UnsupportedError
 from nmsim.sparsity.mask import magnitude_mask
+from nmsim.sparsity.parts import Prune
 from nmsim.sparsity.pattern import Pattern
-from nmsim.sparsity.recipe import Prune, Recipe, get_recipe
+from nmsim.sparsity.recipe import Recipe, get_recipe
 from nmsim.sparsity.stats import both_kept_probability
 from nmsim.specfile import read_text, validate
 from nmsim.train.layers.base import Run
@@ -379,7 +380,7 @@ def test_a_recipe_that_starts_with_the_last_step_trains_dense():
     late = work.training("asp", "2:4", steps=4, start=4)
     assert late.phases == (Phase("train", 0, 4),)
     assert set(late.to_frame()["b_pattern"]) == {"dense"}
-    with pytest.raises(UnsupportedError, match="starts at step 9 of 4: it never prunes"):
+    with pytest.raises(UnsupportedError, match="start: is step 9 of 4: nothing is ever pruned"):
         work.training("asp", "2:4", steps=4, start=9)
 
 
@@ -476,7 +477,7 @@ def test_types_are_kept(recipe, dtype):
         (lambda: execution(Recipe(name="r", prunes=(INPUTS,))), "activation along 'in' in FF, which tr"),
         (lambda: get_recipe("sdwp").with_(prunes=BOTH), "two operands of"),
         (lambda: get_recipe("dense").starting_at(3), "no masks that could start at step 3"),
-        (lambda: get_recipe("asp").starting_at(-1), "expected a step, as 300, or a share of the run, as 30 %; got -1"),
+        (lambda: get_recipe("asp").starting_at(-1), "a share of the run, as 30 %, or auto; got -1"),
         (lambda: get_recipe("asp").starting_at(1.5), "at most 100 %, got 1.5"),
         (lambda: Execution.of(net(), "bdwp", "2:4", ["nothing"]), "no layer matches 'nothing'"),
     ],

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from nmsim.errors import PatternError, ShapeError, UnsupportedError
 from nmsim.library import names
+from nmsim.sparsity.parts import Prune
 from nmsim.sparsity.pattern import Pattern
-from nmsim.sparsity.recipe import Prune, Recipe
+from nmsim.sparsity.recipe import Recipe
 from nmsim.specfile import read_text, validate
 from nmsim.workloads.load import load_workload
 from nmsim.workloads.model import Model
@@ -275,11 +276,11 @@ def test_info():
         ({"steps": 1.5}, ShapeError, "steps must be a whole number"),
         (
             {
-                "recipe": Recipe(name="odd", prunes=(Prune(stage="WU", operand="weight", direction="in"),)),
+                "recipe": {"base": "ste", "prunes": [{"stage": "WU", "operand": "weight", "direction": "in"}]},
                 "pattern": "2:4",
             },
             UnsupportedError,
-            "no operand",
+            "WU has no weight",
         ),
     ],
 )

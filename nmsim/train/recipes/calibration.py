@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from nmsim.sparsity.oneshot import InputStatistics
-from nmsim.sparsity.recipe import Choice, Recipe
+from nmsim.sparsity.parts import Choice
+from nmsim.sparsity.recipe import Recipe
 from nmsim.train.layers.base import Array, Sparsifier
 from nmsim.train.layers.conv import Conv2d
 from nmsim.train.layers.linear import Linear

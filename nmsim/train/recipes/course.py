@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from nmsim.sparsity.parts import STAGES, Prune, Stage
 from nmsim.sparsity.pattern import Pattern
-from nmsim.sparsity.recipe import STAGES, Prune, Recipe, Stage
-from nmsim.sparsity.timeline import Span, Timeline
-from nmsim.workloads import recipe_ops
+from nmsim.sparsity.recipe import Recipe
+from nmsim.sparsity.timeline import Span, Timeline, updates
 from nmsim.workloads.model import Model
 from nmsim.workloads.pruning import Plan
 from nmsim.workloads.shapes import weight_of
@@ -30,8 +30,8 @@ class Course:
 
     `powered` are layers whose weight is a power of what is learned, `budgets` the share of its weights that a layer of
     a growing mask may keep, `adapters` the sizes (in, out, rank) of low-rank ones, `groups` those of convolutions, and
-    `left_dense` says why layers are not pruned. A run adds what it decides: when a recipe starts that `waits`, and
-    which patterns it `found` for layers, each from a step on.
+    `left_dense` says why layers are pruned in no step. A run adds what it decides: when a recipe starts that `waits`,
+    and which patterns it `found` for layers, each from a step on.
     """
 
     recipe: Recipe
@@ -73,7 +73,7 @@ class Course:
             frozenset(x.name for x in model.layers if plans[0].reparametrizes(x)), dict(plans[0].shares),
             {name: (down.in_features, up.out_features, up.in_features) for name, (down, up) in low.items()},
             {layer.name: weight.groups for layer in model.layers if (weight := weight_of(layer))},
-            plans[-1].left_dense(model), waits,
+            _left_dense(model, plans), waits,
         )  # fmt: skip
 
     @property
@@ -103,7 +103,7 @@ class Course:
     def grows_after(self, step: int) -> bool:
         """Whether a growing mask changes after this step."""
         rule = self.recipe.growth
-        return rule is not None and step + 1 in recipe_ops.updates(rule, self.timeline)
+        return rule is not None and step + 1 in updates(rule, self.timeline.start, self.timeline.steps)
 
     def start_at(self, step: int) -> None:
         """Begin at this step: what a run decides that waits for Adam's variance."""
@@ -123,6 +123,12 @@ class Course:
         self.found, self._own = [], {}
         for step, layer, text in found:
             self.find(step, layer, Pattern.parse(text))
+
+
+def _left_dense(model: Model, plans: Sequence[Plan]) -> dict[str, str]:
+    """The layers that are dense in every span that prunes, each with the reason in the last of them."""
+    found = [plan.left_dense(model) for plan in plans if plan.span.prunes]
+    return {x: why for x, why in found[-1].items() if all(x in other for other in found)} if found else {}
 
 
 def _planned(model: Model, plan: Plan) -> Placed:

@@ -13,9 +13,10 @@ import numpy as np
 from nmsim.errors import ShapeError, UnsupportedError
 from nmsim.sparsity.groups import Mask
 from nmsim.sparsity.inputs import InputStatistics
+from nmsim.sparsity.parts import Choice, Operand, Prune, Stage
 from nmsim.sparsity.pattern import Pattern
 from nmsim.sparsity.quantize import fake_quantize
-from nmsim.sparsity.recipe import Choice, Operand, Prune, Recipe, Stage, get_recipe
+from nmsim.sparsity.recipe import Recipe, get_recipe
 from nmsim.sparsity.soft import powerprop_gradient, powerprop_weight
 from nmsim.sparsity.timeline import Span, Timeline
 from nmsim.train.layers.base import Array, Parameter, Sparsifier
@@ -29,6 +30,7 @@ from nmsim.train.recipes.search import needs_inputs, search_gradient
 from nmsim.train.recipes.soft import ChoiceForm, Form, Moment, make_form
 from nmsim.workloads import recipe_ops
 from nmsim.workloads.model import Model
+from nmsim.workloads.search_ops import growth_ops
 
 EXECUTABLE: tuple[tuple[Stage, Operand, str], ...] = (
     ("FF", "weight", "in"), ("BP", "weight", "in"), ("BP", "weight", "out"), ("BP", "gradient", "out"),
@@ -200,7 +202,8 @@ class Execution(Sparsifier):
         rng = self._rng(layer, self.step) if prune.mask == "random" else None
         mask = search_gradient(gradient, pattern, groups, rng)
         length = gradient.shape[-1] // groups
-        self._masks.tell((layer, "BP"), prune, pattern, self.step, gradient.size // length, length)
+        size = gradient.size // length, length
+        self._masks.tell((layer, "BP"), prune, pattern, self.step, *size)
         pruned = np.multiply(gradient, mask, out=self._buffer((layer, "gradient"), gradient))
         return rescaled(pruned, gradient) if self.recipe.rescale else pruned, pattern
 
@@ -245,7 +248,8 @@ class Execution(Sparsifier):
     def attach(self, parameters: Mapping[str, Parameter]) -> None:
         """Make what the recipe keeps beside the weights: logits of choices, and the first mask of a growing one.
 
-        The weights of a growing mask start anew, as if each neuron had no inputs but those kept.
+        The weights of a mask that grows from the first step on start anew, as if each neuron had no inputs but those
+        kept; one that starts late keeps the largest weights that it finds.
         """
         self._sizes = {layer: parameter.value.size for layer, parameter in parameters.items()}
         for layer, _, pattern in self.course.forward():
@@ -253,7 +257,7 @@ class Execution(Sparsifier):
             if isinstance(self.recipe.soft, Choice):
                 shape = weight.value.shape
                 self._forms[layer] = ChoiceForm(self.recipe.soft, layer, shape, pattern, self._rng(layer, -1))
-            if self.recipe.growth:
+            if self.recipe.growth and not self.timeline.start:
                 place: Place = (layer, "FF")
                 rng = self._rng(layer, -1)
                 self._masks.put(place, growth.first_mask(weight.value.shape, pattern, rng), 0, pattern)
@@ -279,13 +283,20 @@ class Execution(Sparsifier):
     def see_inputs(self, statistics: Mapping[str, InputStatistics]) -> None:
         """The statistics of the inputs of layers, for masks that depend on them."""
         self._masks.finder.statistics = dict(statistics)
+        for layer, prune, _ in self.course.forward():
+            if (found := statistics.get(layer)) is not None:
+                inputs = found.inputs
+                for row in recipe_ops.calibration_rows(prune, self.recipe, self.timeline.start, found.tokens, inputs):
+                    self._tell(layer, row)
 
     def prune_now(self, parameters: Mapping[str, Parameter]) -> None:
         """Search every mask of FF that is due, after training, and with gradient rule `masked` zero what it drops."""
-        listener, self.listener, self._masks.listener = self.listener, None, None
-        for layer, _, _ in self.course.forward():
-            self.forward_weight(layer, parameters[layer].value)
-        self.listener = self._masks.listener = listener
+        listener, self.listener = self.listener, None
+        for layer, prune, pattern in self.course.forward():
+            used, _ = self.forward_weight(layer, parameters[layer].value)
+            if listener is not None and self.order(layer, "FF") is None:
+                listener.pruned(layer, "FF", "b", used, pattern, AXES[prune.direction])
+        self.listener = listener
 
     def end_step(self, parameters: Mapping[str, Parameter], forget: Callable[[str, Mask], None]) -> None:
         """After an update: a growing mask drops and grows. `forget(layer, kept)` clears what an optimizer remembers."""
@@ -355,9 +366,10 @@ class Execution(Sparsifier):
         form = self._forms.get(place[0])
         if isinstance(form, ChoiceForm):
             self._masks.put(place, form.mask(weight.shape), self.step, pattern)
-            self._masks.tell(place, prune, pattern, self.step, *search_size(weight, prune.direction))
+            size = search_size(weight, prune.direction)
+            self._masks.tell(place, prune, pattern, self.step, *size)
         else:
-            self._masks.search(place, prune, pattern, weight, self.step)
+            self._masks.search(place, prune, pattern, weight, self.step, self.timeline.start)
 
     def _grow(self, layer: str, prune: Prune, pattern: Pattern, weight: Array) -> None:
         place: Place = (layer, "FF")
@@ -366,7 +378,8 @@ class Execution(Sparsifier):
         share, budget = growth.fraction(rule, self.timeline, self.step + 1), self.course.budgets[layer]
         mask, grown = growth.grow(rule, pattern, budget, weight, self.masks[place], gradient, share)
         size = search_size(weight, prune.direction, self.course.groups.get(layer, 1))
-        self._masks.tell(place, prune, pattern, self.step, *size)
+        ops = growth_ops(rule.constant_fan_in, size[0])
+        self._masks.tell(place, prune, pattern, self.step, *size, ops)
         self._masks.put(place, mask, self.step + 1, grown)
         if grown != pattern:
             self.course.find(self.step + 1, layer, grown)

@@ -9,8 +9,8 @@ from nmsim.sparsity.groups import Mask
 from nmsim.sparsity.growth import carry_over, drop_fraction, initial_weight, rigl_update, srigl_update
 from nmsim.sparsity.mask import random_mask
 from nmsim.sparsity.moment import step_of
+from nmsim.sparsity.parts import Growth
 from nmsim.sparsity.pattern import Pattern
-from nmsim.sparsity.recipe import Growth
 from nmsim.sparsity.timeline import Timeline
 from nmsim.train.layers.base import Array
 

@@ -10,14 +10,16 @@ import numpy as np
 
 from nmsim.errors import ShapeError
 from nmsim.sparsity.groups import Mask
+from nmsim.sparsity.parts import Prune
 from nmsim.sparsity.pattern import Pattern
-from nmsim.sparsity.recipe import Prune, Recipe
+from nmsim.sparsity.recipe import Recipe
 from nmsim.train.layers.base import Array
 from nmsim.train.products import Listener
 from nmsim.train.recipes.course import Course, Place
 from nmsim.train.recipes.rules import search_size
 from nmsim.train.recipes.search import Finder
 from nmsim.workloads import recipe_ops
+from nmsim.workloads.search_ops import order_row, search_ops
 
 KINDS = ("searches", "found", "pattern", "mask", "order")
 
@@ -54,24 +56,42 @@ class Masks:
             return True
         return bool(prune.refresh) and (step - start) // prune.refresh != (at - start) // prune.refresh
 
-    def search(self, place: Place, prune: Prune, pattern: Pattern, weight: Array, step: int) -> None:
-        """Find the mask of a weight anew."""
+    def search(self, place: Place, prune: Prune, pattern: Pattern, weight: Array, step: int, start: int) -> None:
+        """Find the mask of a weight anew, in a run that prunes from `start` on."""
         groups = self.groups.get(place[0], 1)
         forward = self.kept.get((place[0], "FF")) if prune.within else None
-        mask = self.finder.mask(place, prune, self.recipe, pattern, weight, groups, step, forward)
+        renewed = prune.mask == "permuted" and self._renews(place, prune, pattern, step, start)
+        mask = self.finder.mask(place, prune, self.recipe, pattern, weight, groups, step, forward, renewed)
         self.put(place, mask, step, pattern)
-        self.tell(place, prune, pattern, step, *search_size(weight, prune.direction, groups))
+        size = search_size(weight, prune.direction, groups)
+        self.tell(place, prune, pattern, step, *size)
+        if renewed and self.listener is not None and not self._before_training(prune, step):
+            row = order_row(prune, *size, pattern)
+            self.listener.op(place[0], row.pop("stage"), row.pop("kind"), **row)
+
+    def _renews(self, place: Place, prune: Prune, pattern: Pattern, step: int, start: int) -> bool:
+        """Whether the channels are ordered anew: the first time, for another pattern, in a new period of `renew`."""
+        if place not in self.finder.orders or place not in self._found:
+            return True
+        at, of = self._found[place]
+        return of != pattern or at < start or (step - start) // prune.renew != (at - start) // prune.renew
 
     def put(self, place: Place, mask: Mask, step: int, pattern: Pattern) -> None:
         """Keep a mask that was found in a step."""
         self.kept[place], self._found[place] = mask, (step, pattern)
 
-    def tell(self, place: Place, prune: Prune, pattern: Pattern, step: int, m: int, n: int) -> None:
-        """Count a search of m rows of n elements, and tell the listener."""
+    def tell(
+        self, place: Place, prune: Prune, pattern: Pattern, step: int, m: int, n: int, ops: float | None = None
+    ) -> None:
+        """Count a search of m rows of n elements, and tell the listener; `ops` is the arithmetic of another method."""
+        ops = search_ops(prune, self.recipe, pattern, m, n) if ops is None else ops
         self.searches[place] += 1
-        before_training = prune.refresh == 0 and step == 0 and not self.recipe.growth
-        if self.listener is not None and not before_training:
-            self.listener.op(place[0], "PRUNE", "prune", **recipe_ops.mask_search(prune, pattern, m, n))
+        if self.listener is not None and not self._before_training(prune, step):
+            self.listener.op(place[0], "PRUNE", "prune", **recipe_ops.mask_search(prune, pattern, m, n, ops))
+
+    def _before_training(self, prune: Prune, step: int) -> bool:
+        """Whether a mask that is found at this step costs the run nothing."""
+        return prune.refresh == 0 and step == 0 and not self.recipe.growth
 
     def state(self) -> dict[str, Array]:
         """What a checkpoint keeps, by name: the searches so far, each mask, and the step and pattern of its search."""

@@ -11,22 +11,15 @@ from nmsim.sparsity.bimask import backward_mask, best_permutation
 from nmsim.sparsity.groups import Mask
 from nmsim.sparsity.mask import magnitude_mask, random_mask
 from nmsim.sparsity.oneshot import InputStatistics, one_shot
+from nmsim.sparsity.parts import Choice, Prune
 from nmsim.sparsity.pattern import Pattern
 from nmsim.sparsity.permutation import Method, search_permutation
-from nmsim.sparsity.recipe import Choice, Prune, Recipe
+from nmsim.sparsity.recipe import Recipe
 from nmsim.sparsity.transposable import transposable_mask
 from nmsim.train.layers.base import Array
 from nmsim.train.recipes.course import Place
 from nmsim.train.recipes.rules import AXES, search, stream
-
-RENEWAL = 100
-"""Steps between two permutations of Bi-Mask (github.com/zyxxmu/Bi-Mask README)."""
-
-EXACT_TILES = 4
-"""Tiles up to which the best transposable mask is found as fast as a good one."""
-
-EXHAUSTIVE_GROUPS = 8
-"""Groups up to which every split of two stripes of channels is looked at; for larger ones, exchanges of channels."""
+from nmsim.workloads.search_ops import CANDIDATES, EXACT_TILES, EXHAUSTIVE_GROUPS
 
 ONE_SHOT = ("wanda", "sparsegpt")
 
@@ -63,11 +56,11 @@ class Finder:
 
     def mask(
         self, place: Place, prune: Prune, recipe: Recipe, pattern: Pattern, weight: Array, groups: int,
-        step: int, forward: Mask | None,
+        step: int, forward: Mask | None, renewed: bool,
     ) -> Mask:  # fmt: skip
         """The mask [..., in, out] of a weight with groups along the direction of `prune`.
 
-        `forward` is the mask of FF where `weight` is what that keeps.
+        `forward` is the mask of FF where `weight` is what that keeps; `renewed`, whether channels are ordered anew.
         """
         axis = AXES[prune.direction]
         match prune.mask:
@@ -78,7 +71,7 @@ class Finder:
             case "transposable":
                 return transposable_mask(weight, pattern, "exact" if pattern.m <= EXACT_TILES else "swap")
             case "permuted":
-                return self._twice_masked(place, pattern, weight, step, forward)
+                return self._twice_masked(place, pattern, weight, step, forward, renewed)
             case "wanda" | "sparsegpt":
                 return self._one_shot(place[0], prune, pattern, weight)
         if recipe.permute:
@@ -101,11 +94,13 @@ class Finder:
         ordered = magnitude_mask(np.take(weight, found.permutation, axis), pattern, axis)
         return np.take(ordered, np.argsort(found.permutation), axis)
 
-    def _twice_masked(self, place: Place, pattern: Pattern, weight: Array, step: int, forward: Mask | None) -> Mask:
+    def _twice_masked(
+        self, place: Place, pattern: Pattern, weight: Array, step: int, forward: Mask | None, renewed: bool
+    ) -> Mask:
         """Groups along the order of output channels that keeps the most of what FF keeps (Bi-Mask)."""
         kept = np.ones(weight.shape, bool) if forward is None else forward
-        if place not in self.orders or step % RENEWAL == 0:
-            self.orders[place] = best_permutation(weight, kept, pattern, self._rng(place, step))
+        if renewed:
+            self.orders[place] = best_permutation(weight, kept, pattern, self._rng(place, step), CANDIDATES)
         return backward_mask(weight, kept, pattern, self.orders[place])
 
     def _one_shot(self, layer: str, prune: Prune, pattern: Pattern, weight: Array) -> Mask:

@@ -22,8 +22,9 @@ from nmsim.sparsity.candidates import (
 )
 from nmsim.sparsity.decay import decay_gradient, soft_weight
 from nmsim.sparsity.groups import Mask
+from nmsim.sparsity.parts import Choice, Sigmoid
 from nmsim.sparsity.pattern import Pattern
-from nmsim.sparsity.recipe import Choice, Recipe, Sigmoid
+from nmsim.sparsity.recipe import Recipe
 from nmsim.sparsity.soft import channel_norms, pdp_gradient, pdp_group_threshold, pdp_mask, pdp_threshold
 from nmsim.train.layers.base import Array, Parameter
 from nmsim.train.recipes.rules import AXES
