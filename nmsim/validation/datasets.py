@@ -137,7 +137,7 @@ class Report:
         for part in (part for data_set in self.sets for part in data_set.parts):
             fitted = [".".join(map(str, path)) for path, p in part.arch.provenance.items() if p.kind == "calibrated"]
             if fitted:
-                found[part.arch.name] = fitted
+                found.setdefault(part.arch.name, fitted)
         return found
 
 
