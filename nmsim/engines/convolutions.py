@@ -3,7 +3,7 @@
 Forward and input-gradient kernels (implicit GEMM) have few tiles and do not split the reduction. Tensor cores take
 channels in multiples of the words that they load; other convolutions run on the CUDA cores. 3 x 3 kernels of stride
 1 may go by Winograd's algorithm, which multiplies `gain` times less. The gradient of the input of a strided
-convolution is cleared before the positions that outputs reach are added to.
+convolution is cleared by a kernel of its own, since outputs do not reach all of it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def channels(p: Products) -> tuple[np.ndarray, np.ndarray]:
 
 
 def prepared(arch: TensorCoreArch, p: Products) -> Products:
-    """The products as convolutions run: unaligned ones on CUDA cores, strided input gradients written twice."""
+    """The products as convolutions run: unaligned ones on CUDA cores, as fp32."""
     conv = own_kernels(arch.kernels, p)
     if arch.kernels.conv is None or not conv.any():
         return p
@@ -42,10 +42,9 @@ def prepared(arch: TensorCoreArch, p: Products) -> Products:
     unaligned = conv & ((one % arch.kernels.conv.aligned > 0) | (other % arch.kernels.conv.aligned > 0))
     fp32 = DTYPES.index("fp32")
     unaligned &= p.dtype != fp32
-    cleared = conv & (p.stage == STAGES.index("BP")) & (p.inserted > p.m)
     return replace(
         p, rate=np.where(unaligned, rates(arch).get("fp32", np.inf), p.rate),
-        dtype=np.where(unaligned, fp32, p.dtype).astype(p.dtype.dtype), c_bytes=np.where(cleared, 2.0, 1.0) * p.c_bytes,
+        dtype=np.where(unaligned, fp32, p.dtype).astype(p.dtype.dtype),
     )  # fmt: skip
 
 
@@ -87,14 +86,18 @@ def efficiency(arch: TensorCoreArch, p: Products) -> np.ndarray:
 
 
 def copied(arch: TensorCoreArch, p: Products) -> np.ndarray:
-    """Bytes read and written to change the layout of a convolution's operands but for its weights [ops]."""
-    conv = arch.kernels.conv
-    if conv is None or not conv.packed:
+    """Bytes that kernels beside that of a convolution read and write [ops].
+
+    They change the layout of operands but for weights, and clear the input gradient of a strided convolution.
+    """
+    kernels, conv = arch.kernels.conv, own_kernels(arch.kernels, p)
+    if kernels is None or not conv.any():
         return np.zeros(len(p.m))
-    here = own_kernels(arch.kernels, p) & np.isin(p.stage, [STAGES.index(stage) for stage in conv.packed])
-    here &= (p.taps > 1) & (p.dtype != DTYPES.index("fp32")) & (p.dtype != DTYPES.index("tf32"))
+    cleared = np.where(conv & (p.inserted > p.m), p.c_bytes, 0.0)
+    packed = conv & np.isin(p.stage, [STAGES.index(stage) for stage in kernels.packed])
+    packed &= (p.taps > 1) & ~np.isin(p.dtype, [DTYPES.index("fp32"), DTYPES.index("tf32")])
     result = np.where(p.stage == STAGES.index("WU"), p.b.dram_bytes, p.c_bytes)
-    return np.where(here, 2.0 * (p.a.dram_bytes + result), 0.0)
+    return cleared + np.where(packed, 2.0 * (p.a.dram_bytes + result), 0.0)
 
 
 def launches(arch: TensorCoreArch, p: Products) -> np.ndarray:

@@ -133,7 +133,7 @@ class Report:
 
     def calibrated(self) -> dict[str, list[str]]:
         """The numbers of each machine that were fitted to measurements, as paths in its architecture file."""
-        found = {}
+        found: dict[str, list[str]] = {}
         for part in (part for data_set in self.sets for part in data_set.parts):
             fitted = [".".join(map(str, path)) for path, p in part.arch.provenance.items() if p.kind == "calibrated"]
             if fitted:
