@@ -45,6 +45,42 @@ class SparseKernels(Spec):
     mma_efficiency: Ratio | None = None
 
 
+class Winograd(Spec):
+    """Kernels of 3 x 3 convolutions of stride 1 by Winograd's algorithm, which multiplies less."""
+
+    dtypes: list[Dtype]
+    gain: Annotated[float, Field(ge=1)] = Field(
+        description="multiplications saved: 2.25 for F(2 x 2, 3 x 3), 36 of a tile of outputs against 16"
+    )
+    efficiency: Ratio = Field(description="share of its rate that the main loop issues, beside mma_efficiency")
+    channels: Count = Field(default=1, description="fewest channels, in and out, from which weight gradients have it")
+
+
+class Convolutions(Spec):
+    """What the library's kernels of convolutions (implicit GEMM) do otherwise than those of products."""
+
+    tiles: Annotated[list[Tile], Field(min_length=1)]
+    narrow: list[Tile] = Field(default=[], description="tiles for products that fit into their shorter side only")
+    split_k: Annotated[list[Count], Field(min_length=1)] = Field(default=[1], description="of weight gradients")
+    efficiency: dict[Literal["FF", "BP", "WU", "strided"], Ratio] = Field(
+        default={},
+        description="share of its rate that the main loop issues beside mma_efficiency, by direction, and of "
+        "the input gradients of strided convolutions; 1 where left out",
+    )
+    aligned: Count = Field(
+        default=1, description="channels come in multiples of it on tensor cores; others run on CUDA cores, as fp32"
+    )
+    packed: list[Literal["FF", "BP", "WU"]] = Field(
+        default=[],
+        description="directions in which activations and gradients of 16 bits and fewer are copied to and "
+        "from a layout with channels last, where a kernel has more than one tap",
+    )
+    winograd: Winograd | None = None
+    launches: dict[Literal["FF", "BP", "WU"], Count] = Field(
+        default={}, description="kernels of a convolution: packing, multiplying, summing up; 1 where left out"
+    )
+
+
 class Kernels(Spec):
     """The tilings that the machine's library of kernels offers, and how well its kernels hide what they wait for."""
 
@@ -81,6 +117,7 @@ class Kernels(Spec):
         description="order of thread blocks: `blocks` close to a square run at a time, `columns` follow m, then n",
     )
     sparse: SparseKernels = SparseKernels()
+    conv: Convolutions | None = Field(default=None, description="as products of the same size if left out")
 
 
 class Cache(Spec):

@@ -181,6 +181,10 @@ def _calibrated(report: Report) -> str:
     rows += [
         (s.name, f"overhead {quantity(s.parts[0].overhead_s, 's', 3)}") for s in report.sets if s.parts[0].overhead_s
     ]
+    for s in report.sets:
+        arch = s.parts[0].arch
+        own = [".".join(map(str, path)) for path, p in arch.provenance.items() if p.kind == "override"]
+        rows += [(s.name, f"set for this device or library: {', '.join(own)}")] if own else []
     note = "Fitted to measurements (on the rows fitted, an error is that of a calibration, not a validation)"
     return f"{note}\n{table(rows)}" if rows else ""
 

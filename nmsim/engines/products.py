@@ -57,7 +57,9 @@ class Products:
     `side` tells the sparse operand (index of SIDES), `pattern_n`:`pattern_m` the pattern it runs as (1:1 dense),
     `kept` the reduction elements that are left of k, `rate` the multiply-accumulates per unit and cycle, `useful`
     and `executed` multiply-accumulates of the op, `inline` whether the sparse operand is pruned while it streams in,
-    `dtype` the code of the type that is multiplied, `block` the rows that share columns of a V:n:m operand (else 0).
+    `dtype` the code of the type that is multiplied, `block` the rows that share columns of a V:n:m operand (else 0),
+    `taps` the positions of a convolution's kernel (else 0), `inserted` m with inserted zeros, `stage` its
+    code.
     """
 
     m: np.ndarray
@@ -74,6 +76,9 @@ class Products:
     inline: np.ndarray
     dtype: np.ndarray
     block: np.ndarray
+    taps: np.ndarray
+    inserted: np.ndarray
+    stage: np.ndarray
     a: Operand
     b: Operand
     c_bytes: np.ndarray
@@ -102,7 +107,9 @@ def gather(arch: AnyArch, work: Workload, skip: Skips, pruned_online: np.ndarray
     return Products(
         m=m, n=n, k=k, count=count, side=skip.side, pattern_n=skip.n.astype(float), pattern_m=skip.m.astype(float),
         kept=kept, rate=_rates(arch, work, dtype), useful=useful, executed=m * n * kept * count, inline=inline,
-        dtype=dtype, block=_blocks(work, skip), a=a, b=b, c_bytes=work["c_elements"] * BITS[work["c_dtype"]] / 8,
+        dtype=dtype, block=_blocks(work, skip), taps=work["taps"].astype(float),
+        inserted=work["m_inserted"].astype(float), stage=work["stage"], a=a, b=b,
+        c_bytes=work["c_elements"] * BITS[work["c_dtype"]] / 8,
     )  # fmt: skip
 
 

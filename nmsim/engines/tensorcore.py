@@ -19,18 +19,27 @@ DRAM serves what L2 cannot keep. A board at its power cap lowers its clock (nmsi
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from nmsim.arch.gpu import Kernels
 from nmsim.arch.schema import ACCUMULATOR_BYTES, TensorCoreArch
+from nmsim.engines.convolutions import (
+    by_winograd,
+    copied,
+    efficiency,
+    launches,
+    own_kernels,
+    prepared,
+    winograd_offered,
+)
 from nmsim.engines.gpu_traffic import Kernel, dram_bytes, l2_bytes, partial_bytes, shared_memory_bytes, widening
 from nmsim.engines.power import dynamic_energy, throttled, voltage
 from nmsim.engines.products import Products, dense_where
 from nmsim.engines.tiling import ceil_div
 from nmsim.engines.timing import Timing, Waterfall, total
-from nmsim.workloads.optable import DTYPES
+from nmsim.workloads.optable import DTYPES, STAGES
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,7 @@ class Run:
 
 def evaluate(arch: TensorCoreArch, p: Products) -> Timing:
     """Time, traffic and chosen kernel of each product; dense where that is faster than skipping."""
+    p = prepared(arch, p)
     kernel, cycles = choose(arch, p)
     idle = np.zeros(len(p.m), dtype=bool)
     if (p.side > 0).any():
@@ -57,8 +67,18 @@ def evaluate(arch: TensorCoreArch, p: Products) -> Timing:
         p = dense_where(p, idle)
         pairs = zip(vars(other).values(), vars(kernel).values(), strict=True)
         kernel = Kernel(*(np.where(idle, x, y) for x, y in pairs))
+    if arch.kernels.conv is not None and (offered := winograd_offered(arch, p)).any():
+        fewer = by_winograd(arch, p, offered)
+        other, fewer_cycles = choose(arch, fewer)
+        gains = offered & (fewer_cycles < choose(arch, p)[1])
+        p = replace(p, rate=np.where(gains, fewer.rate, p.rate))
+        pairs = zip(vars(other).values(), vars(kernel).values(), strict=True)
+        kernel = Kernel(*(np.where(gains, x, y) for x, y in pairs))
     run = execute(arch, p, kernel)
-    run.fall.plus("launch", np.full(len(p.m), arch.launch.seconds * arch.clock))
+    moved = copied(arch, p)
+    run.fall.plus("operand_feed", moved / (_dram_bandwidth(arch) / arch.clock))
+    run.dram["a"] = run.dram["a"] + moved
+    run.fall.plus("launch", launches(arch, p) * arch.launch.seconds * arch.clock)
     plan = {name: np.asarray(value) for name, value in vars(kernel).items()} | {"ran_dense": idle}
     return Timing(
         run.fall.causes, run.dram, run.l2, plan,
@@ -90,6 +110,13 @@ def _kernels(kernels: Kernels, p: Products) -> Iterator[tuple[Kernel, np.ndarray
     }
     if kernels.stream_k:
         modes[1.0, 1.0] = np.ones(len(p.m), dtype=bool)
+    if (conv := own_kernels(kernels, p)).any():
+        own = kernels.conv.split_k if kernels.conv is not None else []
+        update = p.stage == STAGES.index("WU")
+        modes |= {(float(split), 0.0): np.zeros(len(p.m), dtype=bool) for split in own} | modes
+        modes = {
+            mode: np.where(conv, (mode == (1.0, 0.0)) | update & (mode[0] in own), rows) for mode, rows in modes.items()
+        }
     for (tile_m, tile_n), tiled in _tiles(kernels, p).items():
         for (split, stream), split_so in modes.items():
             if (offered := tiled & split_so).any():
@@ -105,13 +132,17 @@ def _tiles(kernels: Kernels, p: Products) -> dict[tuple[int, int], np.ndarray]:
     sparse, none = p.side > 0, np.zeros(len(p.m), dtype=bool)
     sparse_tiles = kernels.sparse.tiles or kernels.tiles
     transposed = [(wide, high) for high, wide in sparse_tiles]
-    special = np.isin(p.dtype, [DTYPES.index(name) for name in kernels.tiles_of])
+    conv = own_kernels(kernels, p)
+    narrow = kernels.conv.narrow if kernels.conv is not None else []
+    special = conv | np.isin(p.dtype, [DTYPES.index(name) for name in kernels.tiles_of])
     found: dict[tuple[int, int], np.ndarray] = {}
     offers: list[tuple[Sequence[Sequence[int]], np.ndarray]] = [
         (kernels.tiles, ~special & ~sparse),
-        *((tiles, (p.dtype == DTYPES.index(name)) & ~sparse) for name, tiles in kernels.tiles_of.items()),
+        *((tiles, (p.dtype == DTYPES.index(name)) & ~sparse & ~conv) for name, tiles in kernels.tiles_of.items()),
         (sparse_tiles, p.side == 1),
         (transposed, p.side == 2),
+        *([(kernels.conv.tiles, conv)] if kernels.conv is not None else []),
+        *(([tile], conv & (np.where(tile[0] < tile[1], p.m, p.n) <= min(tile))) for tile in narrow),
     ]
     for tiles, rows in offers:
         for tile_m, tile_n in tiles:
@@ -155,6 +186,7 @@ def _on_cores(arch: TensorCoreArch, p: Products, kernel: Kernel, waves: np.ndarr
     fall.at_least("unskipped", p.executed / (cores.count * p.rate))
     fall.at_least("granularity", issue)
     dense = np.array([cores.mma_efficiency_of.get(name, cores.mma_efficiency) for name in DTYPES])[p.dtype]
+    dense = dense * efficiency(arch, p)
     fall.at_least("issue", issue / _either(sparse, kernels.sparse.mma_efficiency, dense))
     moved = shared_memory_bytes(arch, p, kernel)
     values, indices = (waves * depth * x / cores.shared_memory_bandwidth for x in moved)

@@ -133,11 +133,11 @@ class Report:
 
     def calibrated(self) -> dict[str, list[str]]:
         """The numbers of each machine that were fitted to measurements, as paths in its architecture file."""
-        found = {}
+        found: dict[str, list[str]] = {}
         for part in (part for data_set in self.sets for part in data_set.parts):
             fitted = [".".join(map(str, path)) for path, p in part.arch.provenance.items() if p.kind == "calibrated"]
             if fitted:
-                found[part.arch.name] = fitted
+                found.setdefault(part.arch.name, fitted)
         return found
 
 
@@ -199,9 +199,12 @@ def _chosen(points: list[Points], names: Sequence[str]) -> list[Points]:
 
 def _predict(points: list[Points], settings: Settings) -> Iterator[Predicted | LeftOut]:
     """Every group of points with its prediction, simulated together for each device and data type."""
-    for device, dtype in dict.fromkeys((p.device, p.dtype) for p in points):
-        mine = [p for p in points if (p.device, p.dtype) == (device, dtype)]
-        arch = machine(device)
+    kernels = {p.name: settings.library(p.of or p.name) if not p.of else None for p in points}
+    for device, dtype, own in dict.fromkeys((p.device, p.dtype, p.name if kernels[p.name] else "") for p in points):
+        mine = [
+            p for p in points if (p.device, p.dtype) == (device, dtype) and own == (p.name if kernels[p.name] else "")
+        ]
+        arch = machine(device, kernels[own] if own else None)
         if arch is None:
             yield from _without(mine, f"no architecture file for {device!r}")
             continue

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,6 +18,11 @@ COLUMNS = ("device", "model", "mode", "seq", "batch", "e2e_ms")
 MILLISECOND = 1e-3
 DTYPE = "fp32"
 """The networks of these tables ran in single precision."""
+EAGER = {
+    "softmax": ("scale", "mask"), "softmax in training": ("dropout",), "softmax_backward": ("dropout_backward", "scale")
+}  # fmt: skip
+"""Operations on attention scores that a framework without fused attention starts one by one, beside each of the kind:
+those of Hugging Face's BERT, from memory, not verified. Each reads and writes all scores."""
 MODES = {"inf": "inference", "train": "training"}
 
 
@@ -54,8 +60,28 @@ def _work(table: Table, row: int, mode: str, batch: int, seq: int) -> Workload:
     try:
         work = load_workload(table.words("model")[row], batch=batch, seq_len=seq, dtype=DTYPE)
         if mode == "inf":
-            return work
+            return _eager(work, ("softmax",))
         step = work.training("dense", dtype=DTYPE)
-        return step.select(~step.is_stage("UPDATE"))
+        return _eager(step.select(~step.is_stage("UPDATE")), tuple(EAGER))
     except NmsimError as error:
         raise SpecError([table.problem(row, "model", str(error))]) from None
+
+
+def _eager(work: Workload, which: Sequence[str]) -> Workload:
+    """The workload with the operations of EAGER that go with these entries of it."""
+    parts, kinds = [np.arange(len(work))], list(work.kinds)
+    codes = [work["kind"]]
+    for entry in which:
+        rows = np.flatnonzero(work.is_kind(entry.split(" ")[0]))
+        for kind in EAGER[entry]:
+            if kind not in kinds:
+                kinds.append(kind)
+            parts.append(rows)
+            codes.append(np.full(len(rows), kinds.index(kind), dtype=work["kind"].dtype))
+    added = work.select(np.concatenate(parts))
+    new = np.arange(len(added)) >= len(work)
+    columns = {
+        "kind": np.concatenate(codes), "b_elements": np.where(new, 0, added["b_elements"]),
+        "ops_per_element": np.where(new, 1.0, added["ops_per_element"]),
+    }  # fmt: skip
+    return replace(added, kinds=tuple(kinds), columns={**added.columns, **columns})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
-from nmsim import library
 from nmsim.arch.load import load_arch
 from nmsim.arch.schema import AnyArch
+from nmsim.library import YAML, names
 from nmsim.specfile import Spec, Time, read, validate
 from nmsim.validation.points import VENDORS, slug
 
@@ -51,6 +51,22 @@ class Overheads(Spec):
     overheads: dict[str, Overhead]
 
 
+class Library(Spec):
+    """What the kernels that ran a data set do otherwise than those of the machine's file, and how it is known."""
+
+    overrides: dict[str, Any]
+    calibrated: str = ""
+    source: str = ""
+    assumed: str = ""
+
+
+class Libraries(Spec):
+    """The file of libraries."""
+
+    kind: Literal["libraries"]
+    libraries: dict[str, Library]
+
+
 class Tolerance(Spec):
     """The mean absolute error in per cent that a data set may have, and why."""
 
@@ -71,19 +87,29 @@ class Settings:
 
     overheads: Mapping[str, Overhead]
     tolerances: Mapping[str, Tolerance]
+    libraries: Mapping[str, Library] = field(default_factory=dict)
 
     @classmethod
     def beside(cls, directory: Path) -> Settings:
-        """Those in `directory`: overheads.yaml, or the shipped ones; tolerances.yaml, or none. Raises SpecError."""
+        """Those in `directory`: overheads.yaml and libraries.yaml, or the shipped ones; tolerances.yaml, or none.
+
+        Raises SpecError.
+        """
         own, stated = directory / "overheads.yaml", directory / "tolerances.yaml"
         overheads = validate(Overheads, read(own if own.is_file() else DATA / "overheads.yaml")).overheads
         tolerances = validate(Tolerances, read(stated)).tolerances if stated.is_file() else {}
-        return cls(overheads, tolerances)
+        named = directory / "libraries.yaml"
+        libraries = validate(Libraries, read(named if named.is_file() else DATA / "libraries.yaml")).libraries
+        return cls(overheads, tolerances, libraries)
 
     def overhead_s(self, name: str) -> float:
         """Seconds that every point of the data set takes more than its operations."""
         found = _first(self.overheads, name)
         return found.value if found else 0.0
+
+    def library(self, name: str) -> Library | None:
+        """The kernels that ran the data set, None where they are those of the machine's file."""
+        return _first(self.libraries, name)
 
     def tolerance(self, name: str) -> float | None:
         """The error, as a share, that the data set may have; None where none is stated."""
@@ -98,17 +124,21 @@ def _first(entries: Mapping[str, T], name: str) -> T | None:
     return next((entry for glob, entry in entries.items() if fnmatchcase(name, glob)), None)
 
 
-def machine(device: str) -> AnyArch | None:
-    """The machine of a device: by devices.yaml, by the name of an architecture file, or a path to one; else None."""
+def machine(device: str, library: Library | None = None) -> AnyArch | None:
+    """The machine of a device: by devices.yaml, by the name of an architecture file, or a path to one; else None.
+
+    The overrides of `library` are applied to it.
+    """
+    more = library.overrides if library is not None else {}
     known = _devices().get(slug(device))
     if known is not None:
-        return _loaded(known.arch, tuple(known.overrides.items())) if known.arch in _arches() else None
-    if device.lower().endswith(library.YAML):
-        return load_arch(device)
+        return load_arch(known.arch, known.overrides | more) if known.arch in _arches() else None
+    if device.lower().endswith(YAML):
+        return load_arch(device, more)
     name = slug(device)
     for vendor in VENDORS:
         name = name.removeprefix(vendor)
-    return _loaded(name, ()) if name in _arches() else None
+    return load_arch(name, more) if name in _arches() else None
 
 
 @cache
@@ -118,8 +148,4 @@ def _devices() -> dict[str, Device]:
 
 
 def _arches() -> list[str]:
-    return library.names("arch_configs")
-
-
-def _loaded(name: str, overrides: tuple[tuple[str, Any], ...]) -> AnyArch:
-    return load_arch(name, dict(overrides))
+    return names("arch_configs")

@@ -44,7 +44,7 @@ DICTIONARIES = {
 }  # fmt: skip
 """Columns that hold an index into a tuple of the workload."""
 
-COUNTS = ("m", "n", "k", "count", "m_inserted", "a_elements", "b_elements", "c_elements", "repeat")
+COUNTS = ("m", "n", "k", "count", "m_inserted", "taps", "a_elements", "b_elements", "c_elements", "repeat")
 COLUMNS: dict[str, type] = {
     **dict.fromkeys(CODES, np.uint8),
     "layer": np.int32, "kind": np.int16, "a_pattern": np.int16, "b_pattern": np.int16, "note": np.int16,
@@ -72,7 +72,8 @@ class Workload:
 
     - `stage`, `layer`, `kind`, `phase`: what it belongs to; `note`: why the plan left it dense, if it did.
     - `m, n, k, count`; `m_inserted`: the rows of A when the zeros that a strided convolution inserts into its
-      output gradient are not skipped (elsewhere equal to m).
+      output gradient are not skipped (elsewhere equal to m); `taps`: positions of the kernel of a convolution, 0 for
+      other products.
     - `a_pattern, b_pattern` with `a_axis, b_axis`: the letter of the axis along which the groups run. Only groups
       along k can be skipped.
     - `a_elements, b_elements, c_elements`: distinct elements of each operand over all `count`, before sparsity
@@ -267,7 +268,7 @@ def _complete(row: dict[str, Any]) -> dict[str, Any]:
     full: dict[str, Any] = {"m": 1, "n": 1, "k": 1, "count": 1, "repeat": 1, "phase": 0, "note": "", **row}
     m, n, k, count = (full[c] for c in ("m", "n", "k", "count"))
     elements = (m * k, k * n, m * n) if full["kind"] == "gemm" else (0, 0, 0)
-    defaults: dict[str, Any] = {"m_inserted": m, "ops_per_element": 0.0}
+    defaults: dict[str, Any] = {"m_inserted": m, "taps": 0, "ops_per_element": 0.0}
     for letter, size in zip("abc", elements, strict=True):
         defaults |= {f"{letter}_elements": size * count, f"{letter}_dtype": "fp16", f"{letter}_role": "none"}
     for letter in "ab":

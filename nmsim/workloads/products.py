@@ -224,5 +224,5 @@ def _size_columns(sizes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _fixed(rows: int) -> dict[str, np.ndarray]:
     """The columns that are the same in every row."""
     zero, packed = np.zeros(rows, np.int64), np.full(rows, FORMATS.index("packed"))
-    columns = dict.fromkeys(("kind", "note", "phase"), zero)
+    columns = dict.fromkeys(("kind", "note", "phase", "taps"), zero)
     return {**columns, "ops_per_element": np.zeros(rows), "repeat": zero + 1, "a_format": packed, "b_format": packed}

@@ -83,7 +83,7 @@ class Conv2d(Weighted):
             "BP": (positions, ci, kh * kw * co),
             "WU": (kh * kw * ci, co, positions),
         }[stage]
-        inserted = {}
+        inserted = {"taps": kh * kw}
         if stage == "BP" and self.stride > 1:
             inserted["m_inserted"] = max(m, c.elements // (ci * self.groups))
         return run.products.op(self.name, stage, m, n, k, a, b, c, count=self.groups, **inserted)
