@@ -98,7 +98,8 @@ class Energy(Spec):
     dram: str = Field(description="DRAM kind, as `ddr4`, `hbm2e`")
     static: Power = Field(description="power drawn whether the machine works or not")
     table: str | None = Field(
-        default=None, description="table of energies per action: a name of arch_configs/energy or a path; default by kind"
+        default=None,
+        description="table of energies per action: a name of arch_configs/energy or a path; default by kind of machine",
     )
 
 

@@ -17,8 +17,8 @@ from __future__ import annotations
 import numpy as np
 
 from nmsim.arch.arithmetic import product_dtypes
-from nmsim.arch.schema import ACCUMULATOR_BYTES, AnyArch, CpuArch, SystolicArch, TensorCoreArch
 from nmsim.arch.capability import SIDES
+from nmsim.arch.schema import ACCUMULATOR_BYTES, AnyArch, CpuArch, SystolicArch, TensorCoreArch
 from nmsim.energy.account import Key, table_name
 from nmsim.engines.products import Products
 from nmsim.engines.timing import Timing
@@ -29,7 +29,12 @@ READ = ("a", "b", "metadata")
 
 
 def count(
-    arch: AnyArch, work: Workload, timing: Timing, seconds: np.ndarray, products: Products | None = None, wire_mm: float = 0.0
+    arch: AnyArch,
+    work: Workload,
+    timing: Timing,
+    seconds: np.ndarray,
+    products: Products | None = None,
+    wire_mm: float = 0.0,
 ) -> dict[Key, np.ndarray]:
     """The actions [ops] of `work`, all of whose rows are products (then with `products`) or none is.
 
