@@ -1,6 +1,7 @@
 """Run every benchmark: `python -m benchmarks`."""
 
 from benchmarks import (
+    bench_energy,
     bench_engine,
     bench_growth,
     bench_masks,
@@ -16,6 +17,7 @@ if __name__ == "__main__":
     bench_startup.main()
     bench_engine.main()
     bench_schedule.main()
+    bench_energy.main()
     bench_masks.main()
     bench_transposable.main()
     bench_permutation.main()

@@ -120,7 +120,7 @@ class Energy(Spec):
     static: Power = Field(description="power drawn whether the machine works or not")
     table: str | None = Field(
         default=None,
-        description="table of energies per action: a name of arch_configs/energy or a path; default by kind",
+        description="table of energies per action: a name of arch_configs/energy or a path; default by kind of machine",
     )
 
 

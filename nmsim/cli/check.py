@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=word,
         metavar="FILE",
-        help="architectures, workloads, training runs, recipes, schedules or energy tables in YAML (`kind:` tells), names of them, "
-        "products in CSV",
+        help="architectures, workloads, training runs, recipes, schedules or energy tables in YAML (`kind:` tells), "
+        "names of them, products in CSV",
     )
 
 

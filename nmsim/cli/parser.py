@@ -41,6 +41,17 @@ def whole_or_none(text: str) -> int:
     return _at_least(0, text)
 
 
+def amount(text: str) -> float:
+    """A number of at least 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number of at least 0, not {text!r:.60}")
+    return value
+
+
 def word(text: str) -> str:
     """A text that is not empty."""
     if not text.strip():

@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nmsim.cli.parser import add_formats, length, one_of, pair, whole, whole_or_none, word
+from nmsim.cli.parser import add_formats, amount, length, one_of, pair, whole, whole_or_none, word
 from nmsim.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from nmsim.arch.schema import AnyArch
+    from nmsim.energy.cost import Tariff
     from nmsim.results.io import Origins
     from nmsim.results.result import Result
     from nmsim.workloads.optable import Workload
@@ -47,6 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     machine.add_argument(
         "--schedule", type=word, metavar="FILE", help="run each product as this file says (`nmsim schedule` makes one)"
     )
+    money = parser.add_argument_group("what the energy costs")
+    money.add_argument("--price-per-kwh", type=amount, metavar="P", help="price of a kilowatt-hour, in any currency")
+    money.add_argument("--gco2-per-kwh", type=amount, metavar="G", help="grams of CO2 equivalent a kilowatt-hour")
+    money.add_argument("--pue", type=amount, metavar="X", help="what the site draws over what the machine draws (1)")
     output = parser.add_argument_group("output")
     output.add_argument("--top", type=whole_or_none, default=10, metavar="K", help="layers to show (10)")
     output.add_argument(
@@ -104,6 +109,7 @@ def execute(args: argparse.Namespace) -> int:
     from nmsim.report.footprint import notes
     from nmsim.results.io import require_directory
 
+    tariff = _tariff(args)
     if args.output is not None:
         require_directory(args.output)
     arch = machine(read_arch(args.arch, dict(args.overrides), "--set"))
@@ -116,8 +122,16 @@ def execute(args: argparse.Namespace) -> int:
         _write(result, origins, found, args)
     for note in found:
         print(f"nmsim: NOTE: {note}", file=sys.stderr)
-    _print(result, origins, found, args)
+    _print(result, origins, found, args, tariff)
     return 0
+
+
+def _tariff(args: argparse.Namespace) -> Tariff:
+    from nmsim.energy.cost import Tariff
+
+    if args.pue is not None and args.price_per_kwh is None and args.gco2_per_kwh is None:
+        raise UnsupportedError("--pue goes with --price-per-kwh or --gco2-per-kwh")
+    return Tariff(args.price_per_kwh, args.gco2_per_kwh, 1.0 if args.pue is None else args.pue)
 
 
 def workload_of(args: argparse.Namespace) -> Workload:
@@ -198,14 +212,19 @@ def _write(result: Result, origins: Origins, notes: list[str], args: argparse.Na
     print(f"nmsim: wrote {', '.join(contents)} to {args.output}", file=sys.stderr)
 
 
-def _print(result: Result, origins: Origins, notes: list[str], args: argparse.Namespace) -> None:
+def _print(result: Result, origins: Origins, notes: list[str], args: argparse.Namespace, tariff: Tariff) -> None:
     from nmsim.results import io
 
     if args.json:
-        sys.stdout.write(io.dump(io.to_dict(result, origins, ops=True, notes=notes)))
+        data = io.to_dict(result, origins, ops=True, notes=notes)
+        if tariff.price_per_kwh is not None or tariff.gco2_per_kwh is not None:
+            from nmsim.energy.cost import bill
+
+            data["cost"] = {"tariff": vars(tariff), **vars(bill(result.metric("energy_j"), tariff))}
+        sys.stdout.write(io.dump(data))
     elif args.csv:
         sys.stdout.write(io.to_csv(result))
     else:
         from nmsim.report.summary import result_text
 
-        print(result_text(result, args.top))
+        print(result_text(result, args.top, tariff))

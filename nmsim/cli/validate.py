@@ -8,19 +8,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nmsim.cli.parser import add_formats, word
+from nmsim.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from nmsim.validation.datasets import Report
 
 PLOT = "scatter.png"
+ENERGY = "energy"
+ENERGY_FILE = "energy.csv"
 OUTSIDE = 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the verb."""
     parser.add_argument(
-        "names", nargs="*", type=word, metavar="NAME", help="data sets to score, with * and ?; default all"
-    )
+        "names",
+        nargs="*",
+        type=word,
+        metavar="NAME",
+        help="data sets to score, with * and ?; default all; `energy`: energies and powers",
+    )  # fmt: skip
     parser.add_argument(
         "--data", type=word, metavar="DIR", help="tables of your own, with the names and columns of the shipped ones"
     )
@@ -43,6 +50,8 @@ def execute(args: argparse.Namespace) -> int:
 
     if args.output is not None:
         require_directory(args.output)
+    if ENERGY in args.names:
+        return _energy(args)
     limit = None if args.tolerance is None else args.tolerance / 100
     report = validate(args.data, args.names, limit)
     if args.output is not None:
@@ -54,6 +63,38 @@ def execute(args: argparse.Namespace) -> int:
     else:
         print(_text(report))
     return 0 if all(s.within for s in report.sets) else OUTSIDE
+
+
+def _energy(args: argparse.Namespace) -> int:
+    """Energies and powers beside those of other sources; 1 if one is outside its tolerance."""
+    from nmsim.report.tables import csv_text, table
+    from nmsim.results.io import dump, write_files
+    from nmsim.validation.energy import record, validate_energy
+
+    if len(args.names) > 1 or args.data is not None or args.tolerance is not None:
+        raise UnsupportedError("`nmsim validate energy` stands alone: without other data sets, --data and --tolerance")
+    points = validate_energy()
+    records = [record(p) for p in points]
+    if args.output is not None:
+        write_files(args.output, {ENERGY_FILE: csv_text(records)})
+        print(f"nmsim: wrote {ENERGY_FILE} to {args.output}", file=sys.stderr)
+    if args.json:
+        sys.stdout.write(dump(records))
+    elif args.csv:
+        sys.stdout.write(csv_text(records))
+    else:
+        for name in dict.fromkeys(p.set for p in points):
+            rows = [
+                [
+                    p.what, f"{p.stated:.4g} {p.unit}", f"{p.predicted:.4g} {p.unit}", f"{100 * p.error:+.1f}",
+                    f"{100 * p.tolerance:.3g}{'' if p.within else ' !'}", p.status,
+                ]
+                for p in points if p.set == name
+            ]  # fmt: skip
+            print(f"{name}\n{table(rows, ['what', 'stated', 'nmsim', 'error %', 'limit', ''], 'lrrrrl')}\n")
+        bad = [p for p in points if not p.within]
+        print(f"{len(points) - len(bad)} of {len(points)} figures are within the error that is stated for them.")
+    return 0 if all(p.within for p in points) else OUTSIDE
 
 
 def _percent(text: str) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -70,9 +71,17 @@ class Account:
         """Joules of each kind of action of all ops, each as often as it repeats."""
         return {key: float(self.joules(key) @ repeat) for key in self.counts}
 
-    def total_counts(self, repeat: np.ndarray) -> dict[Key, float]:
-        """How often each kind of action happens."""
-        return {key: float(values @ repeat) for key, values in self.counts.items()}
+    def record(self, repeat: np.ndarray) -> dict[str, Any]:
+        """Plain data: a term for each action with its count, joules, and how their uncertainty is drawn."""
+        terms = [
+            {
+                "component": key[0], "action": key[1], "stream": key[2], "count": float(self.counts[key] @ repeat),
+                "joules_per_action": self.costs[key].joules, "uncertainty": self.costs[key].uncertainty,
+                "group": self.costs[key].group, "sigma": self.costs[key].sigma, "joules": joules,
+            }
+            for key, joules in self.totals(repeat).items()
+        ]  # fmt: skip
+        return {"terms": terms}
 
 
 def table_of(arch: AnyArch) -> EnergyTable:

@@ -2,7 +2,8 @@
 
     unit (dense)   multiplier + adder + latches of two values and a sum
     unit (n:m)     and a multiplexer of (m - 1) w two-way switches, an index and a group of m values to pick from
-    SORE           lanes x (m values with indices, m comparators); WUVE and vector lanes: FP32 multiplier, adder, latches
+    SORE           lanes x (m values with indices, m comparators)
+    WUVE, vector   lanes x (FP32 multiplier, adder, three latched values)
     buffers        bit cells over the share of a macro that they fill
 
 Logic shrinks with the transistor density of its node, buffers with their cell.
@@ -27,6 +28,8 @@ from nmsim.workloads.optable import DTYPE_BITS
 
 _FILE = Path(__file__).with_name("area.yaml")
 SUM_BITS = 32
+FPGA = "fpga_"
+"""How the names of the energy tables of FPGAs begin; what follows names the part."""
 PARTS_OF_MAC = {
     "fp32": ("fp32 multiply", "fp32 add"), "tf32": ("fp16 multiply", "fp32 add"), "fp16": ("fp16 multiply", "fp32 add"),
     "bf16": ("bf16 multiply", "fp32 add"), "fp8": ("int8 multiply", "fp32 add"), "int8": ("int8 multiply", "int32 add"),
@@ -129,17 +132,20 @@ def areas_mm2(arch: SystolicArch) -> dict[str, float]:
 def area_mm2(arch: AnyArch) -> float:
     """Square millimetres of the machine: the sum of its parts; of a known chip its die; NaN where neither is known.
 
-    Of a machine in an FPGA it is that of the same design as custom logic.
+    A machine in an FPGA has no area of its own; see `fpga_use`.
     """
     if isinstance(arch, SystolicArch):
-        return sum(areas_mm2(arch).values())
+        return nan if (arch.energy.table or "").startswith(FPGA) else sum(areas_mm2(arch).values())
     dies: Mapping[str, float] = area_data()["dies"]
     return next((float(area) for name, area in dies.items() if arch.name.startswith(name)), nan)
 
 
 def wire_mm(arch: AnyArch) -> float:
-    """Millimetres that a bit travels between the buffers and the units: half the side of a square of the area."""
-    return sqrt(area_mm2(arch)) / 2 if isinstance(arch, SystolicArch) else 0.0
+    """Millimetres that a bit travels between the buffers and the units: half the side of a square of its parts' area.
+
+    Of a machine in an FPGA the area is that of the same design as custom logic: its table's wires cost more instead.
+    """
+    return sqrt(sum(areas_mm2(arch).values())) / 2 if isinstance(arch, SystolicArch) else 0.0
 
 
 def fpga_use(arch: SystolicArch, part: str = "xcvu9p") -> list[Use]:
@@ -153,8 +159,9 @@ def fpga_use(arch: SystolicArch, part: str = "xcvu9p") -> list[Use]:
     able = data["parts"][part]
     known = [d for d in arch.array.macs_per_cycle if d in data["unit"]]
     if not known:
+        types = ", ".join(arch.array.macs_per_cycle)
         raise UnsupportedError(
-            unknown("data type of an FPGA unit", next(iter(arch.array.macs_per_cycle)), data["unit"])
+            unknown("data type of an FPGA unit", types, [d for d in data["unit"] if d in DTYPE_BITS])
         )
     units = arch.array.rows * arch.array.columns * arch.array.count
     lanes = arch.vector.lanes + (arch.update_engine.lanes if arch.update_engine else 0)

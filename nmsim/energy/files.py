@@ -109,7 +109,7 @@ class Law(Spec):
 class LeakageLaw(Law):
     """The same for a power."""
 
-    base: Power  # type: ignore[assignment]
+    base: Power
 
 
 class Sram(Known):
@@ -198,9 +198,7 @@ def _absurd(document: Document, file: TableFile) -> Iterator[Problem]:
     """Values more than ABSURD times above or below that of the nearest node: a slip of unit or prefix."""
     for i, e in enumerate(file.entries):
         if e.value == 0:
-            yield document.problem(
-                ("entries", i, "value"), "must be above 0; an action that costs nothing has no entry"
-            )
+            yield document.problem(("entries", i, "value"), "must be above 0; what costs nothing has no entry")
             continue
         others = [o for o in file.entries if (o.component, o.action) == (e.component, e.action) and o.node > e.node]
         if not others:

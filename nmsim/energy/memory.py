@@ -47,9 +47,8 @@ class SramModel:
 
     def _law(self, law: Law, size_bytes: float, width_bits: float, ports: int) -> float:
         if size_bytes <= 0 or width_bits <= 0:
-            raise UnsupportedError(
-                f"an SRAM has a size and a width above 0, not {size_bytes:g} B and {width_bits:g} bit"
-            )
+            given = f"{size_bytes:g} B and {width_bits:g} bit"
+            raise UnsupportedError(f"an SRAM has a size and a width above 0, not {given}")
         scale = (max(self.node_m, FINEST) / 45e-9) ** law.node
         fine = (self.node_m / FINEST) ** self.laws.below_22nm if self.node_m < FINEST else 1.0
         shape = (size_bytes / KIB) ** law.size * (width_bits / 64) ** law.width

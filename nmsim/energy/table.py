@@ -56,9 +56,9 @@ class EnergyTable:
             close = nearest(f"{component} {action}", names)
             hint = f"; nearest: {', '.join(close)}" if close else ""
             raise UnsupportedError(
-                f"energy of component {component!r}, action {action!r}: the table {self.name!r} has no value for it{hint}; "
-                f"add an entry under `entries:` of {FOLDER}/{self.name}.yaml, or of a table of your own that "
-                "`energy.table` names"
+                f"energy of component {component!r}, action {action!r}: the table {self.name!r} has no value "
+                f"for it{hint}; add an entry under `entries:` of {FOLDER}/{self.name}.yaml, or of a table of "
+                "your own that `energy.table` names"
             )
         return self.values[component, action]
 
@@ -99,15 +99,15 @@ def energy_table(node_m: float, dram: str, name: str = "asic") -> EnergyTable:
         joules = factor * at_node(node_m, [(e.node, e.value) for e in known], exponent)
         near = min(known, key=lambda e: abs(log(e.node / node_m)))
         raw[component, action] = PerAction(joules, max(near.uncertainty, own), component)
+    sram = next((f.sram for f in files if f.sram), None)
+    if sram is None:
+        raise UnsupportedError(f"the energy table {name!r} has no `sram:`; add it, or set `base: asic`")
     drams = {kind: entry for file in reversed(files) for kind, entry in file.dram.items()}
     if dram not in drams:
         raise UnsupportedError(f"energy of dram, action read: {unknown('kind of DRAM', dram, drams)}")
     for action in ("read", "write"):
         raw["dram", action] = PerAction(drams[dram].value, drams[dram].uncertainty, "dram")
     gated = next((f.gated.share for f in files if f.gated), 0.0)
-    sram = next((f.sram for f in files if f.sram), None)
-    if sram is None:
-        raise UnsupportedError(f"the energy table {name!r} has no `sram:`; add it, or set `base: asic`")
     factor, own = factors.get("sram", (1.0, 0.0))
     return EnergyTable(
         files[0].name, node_m, dram, raw | _composed(files, raw), SramModel(sram, node_m, factor),
@@ -138,8 +138,8 @@ def _composed(files: tuple[TableFile, ...], raw: dict[tuple[str, str], PerAction
     def part(action: str) -> PerAction:
         if ("arithmetic", action) not in raw:
             raise UnsupportedError(
-                f"energy of component 'arithmetic', action {action!r}: {files[0].name!r} composes actions of it but has "
-                f"no value; add it under `entries:` of {FOLDER}/{files[-1].name}.yaml"
+                f"energy of component 'arithmetic', action {action!r}: {files[0].name!r} composes actions of it but "
+                f"has no value; add it under `entries:` of {FOLDER}/{files[-1].name}.yaml"
             )
         return raw["arithmetic", action]
 
@@ -162,11 +162,9 @@ def _assumptions(
 ) -> Iterator[str]:
     """A line for each distinct reason behind a number in use that no source vouches for."""
     shown, lines = format_quantity(node_m, "length"), []
-    nodes = sorted({e.node for known in entries.values() for e in known})
-    low, high = (
-        max((n for n in nodes if n <= node_m), default=None),
-        min((n for n in nodes if n >= node_m), default=None),
-    )
+    nodes = sorted({e.node for (component, _), known in entries.items() if component == "arithmetic" for e in known})
+    low = max((n for n in nodes if n <= node_m), default=None)
+    high = min((n for n in nodes if n >= node_m), default=None)
     if low is None or high is None:
         edge = format_quantity(nodes[0] if low is None else nodes[-1], "length")
         lines.append(f"energy at {shown}: taken as at {edge}, the outermost node known")
@@ -182,9 +180,8 @@ def _assumptions(
                 lines.append(f"energy, {label}: {_why(e)}")
     for file in files:
         lines += [f"energy, mac {name}: {_why(mac)}" for name, mac in file.mac.items() if mac.source is None]
-        lines += [
-            f"energy, dram {kind}: {_why(e)}" for kind, e in file.dram.items() if kind == dram and e.source is None
-        ]
+        if dram in file.dram and file.dram[dram].source is None:
+            lines.append(f"energy, dram {dram}: {_why(file.dram[dram])}")
         lines += [f"energy, {f.component}: {_why(f)}" for f in file.factors if f.source is None]
         lines += [f"energy, sram: fitted to {file.sram.calibrated}"] if file.sram and file.sram.calibrated else []
         lines += file.general

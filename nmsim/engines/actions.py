@@ -17,8 +17,8 @@ from __future__ import annotations
 import numpy as np
 
 from nmsim.arch.arithmetic import product_dtypes
-from nmsim.arch.schema import ACCUMULATOR_BYTES, AnyArch, CpuArch, SystolicArch, TensorCoreArch
 from nmsim.arch.capability import SIDES
+from nmsim.arch.schema import ACCUMULATOR_BYTES, AnyArch, CpuArch, SystolicArch, TensorCoreArch
 from nmsim.energy.account import Key, table_name
 from nmsim.engines.products import Products
 from nmsim.engines.timing import Timing

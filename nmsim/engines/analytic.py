@@ -57,9 +57,8 @@ def simulate(arch: AnyArch, work: Workload, strict: bool = False, plan: Plan | N
     columns.values.update({f"energy.{name}": joules for name, joules in energy.by_component().items()})
     reasons, codes = _reasons(work, skip, columns.flag("plan.ran_dense"))
     used = {DTYPES[code] for code in np.unique(product_dtypes(arch, work)[work.gemms])}
-    return Result(
-        arch, work, "analytic", columns.values, reasons, codes, widened(arch, work) + assumptions(arch, used), energy
-    )
+    assumed = widened(arch, work) + assumptions(arch, used)
+    return Result(arch, work, "analytic", columns.values, reasons, codes, assumed, energy)
 
 
 def _products(arch: AnyArch, products: Products, entries: gathers.Entries, plan: Plan | None) -> Timing:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from nmsim.report.energy import order_line
 from nmsim.report.summary import NAMES
 from nmsim.report.tables import quantity, shorten, table
 from nmsim.results.io import SavedResult
@@ -26,9 +27,10 @@ def comparison_text(first: SavedResult, second: SavedResult, names: Names) -> st
         "\n".join(["Runs", table(_settings_rows(first, second), ["", *short], "lrr"), *_warnings(first, second)]),
         "\n".join(["Metrics", _side_by_side(first.metrics, second.metrics, short, "metric")]),
         "\n".join(["Latency by stage", _stages(first, second, short)]),
+        order_line(first.energy, second.energy, names) if comparable(first, second) else "",
         speedup_line(first, second, names),
     ]
-    return "\n\n".join(parts)
+    return "\n\n".join(part for part in parts if part)
 
 
 def to_dict(first: SavedResult, second: SavedResult, names: Names) -> dict[str, Any]:
@@ -73,6 +75,11 @@ def speedup_line(first: SavedResult, second: SavedResult, names: Names) -> str:
     if abs(ratio - 1) < 5e-4:
         return f"{names[1]} takes as long as {names[0]}"
     return f"{names[1]} is {_times(max(ratio, 1 / ratio))} {'faster' if ratio > 1 else 'slower'} than {names[0]}"
+
+
+def comparable(first: SavedResult, second: SavedResult) -> bool:
+    """Whether one table holds for both energies: the same work on one machine."""
+    return first.arch == second.arch and not unlike(first, second)
 
 
 def unlike(first: SavedResult, second: SavedResult) -> list[str]:

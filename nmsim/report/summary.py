@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from nmsim.energy.cost import Tariff
 from nmsim.engines.timing import CAUSES
 from nmsim.report.course import course_text
+from nmsim.report.energy import NO_TARIFF, energy_text
 from nmsim.report.footprint import notes
 from nmsim.report.layers import Layers
 from nmsim.report.tables import WIDTH, bar, last_part, percent, prefixed, quantity, table, wrap
@@ -31,8 +33,8 @@ LAYER_WIDTH = 34, 28
 """Characters of a layer's name: alone, and beside the column `dense`."""
 
 
-def result_text(result: Result, top: int = 10) -> str:
-    """The result in at most 100 columns, with its `top` dearest layers."""
+def result_text(result: Result, top: int = 10, tariff: Tariff = NO_TARIFF) -> str:
+    """The result in at most 100 columns, with its `top` dearest layers; with a tariff, what its energy costs."""
     parts = [
         heading(result),
         *("\n".join(wrap(f"NOTE: {note}", WIDTH)) for note in notes(result)),
@@ -41,6 +43,7 @@ def result_text(result: Result, top: int = 10) -> str:
     parts.append(_titled("Course of the run", course_text(result)))
     parts.append(_titled("Latency by stage", _breakdown(result, "stage", STAGE_MEANINGS)))
     parts.append(_titled("Latency by cause", _breakdown(result, "cause", CAUSES)))
+    parts.append(energy_text(result, tariff))
     reasons = Reasons(result)
     if top:
         parts.append(dearest(result, reasons, top))
@@ -78,8 +81,9 @@ def run_text(info: Mapping[str, Any]) -> str:
 
 def totals(result: Result) -> str:
     """The totals, two to a line; executed and dense-equivalent figures apart."""
-    left = ["latency_s", "energy_j", "macs_dense", "macs_executed", "dram_bytes"]
-    right = ["cycles", "power_w", "throughput_dense_equivalent", "throughput_executed", "utilization"]
+    left = ["latency_s", "energy_j", "macs_dense", "macs_executed", "dram_bytes", "edp", "area_mm2"]
+    right = ["cycles", "power_w", "throughput_dense_equivalent", "throughput_executed", "utilization",
+             "tops_w_dense_equivalent", "tops_w_executed"]  # fmt: skip
     cells = [[*_total(result, a), "   ", *_total(result, b)] for a, b in zip(left, right, strict=True)]
     return table(cells, align="lrllr")
 
@@ -90,6 +94,9 @@ NAMES = {
     "macs_padded": "MACs, padded", "flops": "FLOPs",
     "throughput_executed": "throughput, executed", "throughput_dense_equivalent": "throughput, dense-equivalent",
     "dram_bytes": "DRAM traffic", "metadata_bytes": "of which indices", "buffer_bytes": "on-chip traffic",
+    "edp": "energy-delay product", "ed2p": "energy-delay² product", "energy_kwh": "energy in kWh",
+    "tops_w_executed": "efficiency, executed", "tops_w_dense_equivalent": "efficiency, dense-equivalent",
+    "area_mm2": "area", "tops_mm2_executed": "density, executed",
     "utilization": "utilization", "intensity": "intensity",
 }  # fmt: skip
 """How a metric is called in a table."""

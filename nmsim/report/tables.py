@@ -32,7 +32,7 @@ def quantity(value: float, unit: str, digits: int = 4) -> str:
         return percent(value)
     if unit == "s" and value >= _LONG:
         return f"{value / _HOUR:,.{_decimals(value / _HOUR, digits)}f} h"
-    if unit in _DIMENSIONS:
+    if unit in _DIMENSIONS and not (unit == "J" and value >= 1000):
         return format_quantity(value, _DIMENSIONS[unit], digits)
     return prefixed(value, "" if unit == "cycles" else unit, digits)
 

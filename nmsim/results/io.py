@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class SavedResult:
     metrics: Mapping[str, float]
     breakdowns: Mapping[str, Mapping[str, float]]
     assumptions: tuple[str, ...] = ()
+    energy: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, result: Result) -> SavedResult:
@@ -53,6 +54,7 @@ class SavedResult:
             result.arch.name, result.workload.name, result.engine, dict(result.workload.info),
             {name: result.metric(name) for name in METRICS},
             {by: amounts(result, by) for by in BREAKDOWNS}, result.assumptions,
+            result.account.record(result.workload["repeat"]) if result.account is not None else {},
         )  # fmt: skip
 
 
@@ -72,7 +74,7 @@ def to_dict(
     data = {
         "format": FORMAT, "schema": SCHEMA, "nmsim": nmsim.__version__,
         "arch": saved.arch, "workload": saved.workload, "engine": saved.engine, "info": saved.info,
-        "notes": notes, "metrics": saved.metrics, "breakdowns": saved.breakdowns,
+        "notes": notes, "metrics": saved.metrics, "breakdowns": saved.breakdowns, "energy": saved.energy,
         "assumptions": saved.assumptions, "provenance": origins or {},
     }  # fmt: skip
     if ops:
@@ -112,7 +114,21 @@ def load(path: str | os.PathLike[str]) -> SavedResult:
     return SavedResult(
         data["arch"], data["workload"], data["engine"], data["info"], _figures(data["metrics"]),
         {by: _figures(table) for by, table in data["breakdowns"].items()}, tuple(data["assumptions"]),
+        _energy(file, data),
     )  # fmt: skip
+
+
+def _energy(file: Path, data: Any) -> Mapping[str, Any]:
+    """The record of actions, empty in a file that has none."""
+    record = data.get("energy", {})
+    terms = record.get("terms", []) if isinstance(record, dict) else None
+    needed = ("joules", "sigma")
+    if not isinstance(terms, list) or not all(
+        isinstance(t, dict) and isinstance(t.get("group"), str) and all(_is_figure(t.get(n, "")) for n in needed)
+        for t in terms
+    ):
+        raise _bad(file, "damaged: 'energy' is not a record of actions")
+    return record if all(t[n] is not None for t in terms for n in needed) else {}
 
 
 def _parsed(file: Path) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -47,6 +47,9 @@ class Account(Protocol):
 
     def joules(self, key: tuple[str, str, str]) -> np.ndarray:
         """Joules [ops] of one action."""
+
+    def record(self, repeat: np.ndarray) -> dict[str, Any]:
+        """Plain data of every action, for a file."""
 
     @property
     def counts(self) -> Mapping[tuple[str, str, str], np.ndarray]:
