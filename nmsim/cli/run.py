@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="WORKLOAD",
         help="a model: a name from `nmsim list workloads` or a YAML file; a CSV of products; a training trace (.npz)",
     )
-    _add_work(parser)
+    add_work(parser)
     machine = parser.add_argument_group("the machine")
     machine.add_argument("--engine", type=word, default="analytic", metavar="NAME", help="analytic")
     machine.add_argument(
@@ -53,7 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_formats(parser, "a row per operation")
 
 
-def _add_work(parser: argparse.ArgumentParser) -> None:
+def add_work(parser: argparse.ArgumentParser) -> None:
+    """The options that say what a workload does: `workload` reads them, and `args.workload`."""
     work = parser.add_argument_group("the work")
     work.add_argument(
         "--recipe", type=word, metavar="R", help="train by this recipe (`nmsim list recipes`); without: inference"
@@ -103,7 +104,7 @@ def execute(args: argparse.Namespace) -> int:
     if args.output is not None:
         require_directory(args.output)
     arch = machine(read_arch(args.arch, dict(args.overrides), "--set"))
-    result = simulate(arch, _workload(args), engine=args.engine, strict=args.strict)
+    result = simulate(arch, workload(args), engine=args.engine, strict=args.strict)
     origins = _origins(arch)
     found = notes(result)
     if args.output is not None:
@@ -114,7 +115,7 @@ def execute(args: argparse.Namespace) -> int:
     return 0
 
 
-def _workload(args: argparse.Namespace) -> Workload:
+def workload(args: argparse.Namespace) -> Workload:
     """The workload that the arguments ask for."""
     from nmsim.workloads.quantized import with_weights
 
