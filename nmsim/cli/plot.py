@@ -84,7 +84,7 @@ def execute(args: argparse.Namespace) -> int:
 WORK = ("recipe", "pattern", "batch", "seq_len", "phase", "context", "dtype", "weight_dtype", "weight_group",
         "optimizer", "steps", "keep_dense", "overrides")  # fmt: skip
 ROWS = ("where",)
-_DEFAULTS = (("batch", 1), ("phase", "prefill"), ("seq_len", []))
+_DEFAULTS: tuple[tuple[str, object], ...] = (("batch", 1), ("phase", "prefill"), ("seq_len", []))
 _ALWAYS = ("kind", "inputs", "output", "title")
 
 

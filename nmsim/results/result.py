@@ -56,6 +56,11 @@ class Result:
             return self.metric(name)
         raise AttributeError(unknown("attribute of a result", name, METRICS))
 
+    def _repr_html_(self) -> str:
+        from nmsim.results.show import html
+
+        return html(self)
+
     def metric(self, name: str) -> float:
         """A metric of the whole result; raises UnsupportedError for an unknown one."""
         return get_metric(name).of(self)
