@@ -149,6 +149,9 @@ class Arch(Spec):
     energy: Energy
     _provenance: dict[Path, Provenance] = PrivateAttr(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
     def _repr_html_(self) -> str:
         from nmsim.arch.show import html
 

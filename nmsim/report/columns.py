@@ -19,6 +19,9 @@ MORE_IS_BETTER = ("accuracy", "speedup", "throughput", "utilization", "intensity
 WIDE = 30.0
 """Ratio of the largest to the smallest value from which on an axis is logarithmic."""
 
+LONG = 1e5
+"""A whole number below this is written out."""
+
 
 def column(rows: pd.DataFrame, name: str) -> pd.Series:
     """The column of that name; raises UnsupportedError listing the nearest, or where the table is empty."""
@@ -47,7 +50,9 @@ def words(value: float, name: str) -> str:
     """A value of a column, with the unit of the metric of that name if there is one."""
     if name in METRICS:
         return quantity(value, METRICS[name].unit, 3)
-    return prefixed(value, digits=3) if abs(value) >= 1e4 else f"{value:.3g}"
+    if float(value).is_integer() and abs(value) < LONG:
+        return f"{value:.0f}"
+    return prefixed(value, digits=3) if abs(value) >= 1e3 else f"{value:.3g}"
 
 
 def more_is_better(name: str) -> bool:

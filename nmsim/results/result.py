@@ -56,6 +56,9 @@ class Result:
             return self.metric(name)
         raise AttributeError(unknown("attribute of a result", name, METRICS))
 
+    def __repr__(self) -> str:
+        return f"<Result {self.workload.name} on {self.arch.name}: {self.latency_s:.4g} s>"
+
     def _repr_html_(self) -> str:
         from nmsim.results.show import html
 

@@ -81,6 +81,9 @@ class Trace:
         """Steps of the run."""
         return sum(phase.steps for phase in self.executed.phases)
 
+    def __repr__(self) -> str:
+        return f"<Trace {self.executed.name}: {self.steps:,} steps>"
+
     def _repr_html_(self) -> str:
         from nmsim.traces.show import html
 
