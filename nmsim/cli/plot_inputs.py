@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,17 +29,21 @@ def is_saved(text: str) -> bool:
 
 
 def simulated(args: argparse.Namespace) -> Result:
-    """The result of the machine and workload named."""
+    """The result of the machine and workload named; what a reader must know first goes to stderr."""
     from nmsim.arch.load import read_arch
     from nmsim.cli.check import machine
     from nmsim.engines.run import simulate
+    from nmsim.report.footprint import notes
 
     if len(args.inputs) != 2:
         raise WrongInputsError(f"not {len(args.inputs)} inputs")
     if is_saved(args.inputs[0]):
         raise WrongInputsError("not a saved result: name the machine and workload again, simulating is quick")
     arch, args.workload = args.inputs
-    return simulate(machine(read_arch(arch, dict(args.overrides or []), "--set")), workload(args))
+    result = simulate(machine(read_arch(arch, dict(args.overrides or []), "--set")), workload(args))
+    for note in notes(result):
+        print(f"nmsim: NOTE: {note}", file=sys.stderr)
+    return result
 
 
 def speedups(args: argparse.Namespace) -> tuple[pd.DataFrame, str]:

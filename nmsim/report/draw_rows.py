@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_SERIES = len(SERIES)
-MOST_CELLS = 80
-"""Cells of a heat map from which on their values are not written into them."""
+MOST_COLUMNS = 8
+"""Columns of a heat map up to which the values are written into its cells."""
 NAME_ROOM = 45.0, 10.0
 """Points of width and height that the name of a point takes."""
 
@@ -95,7 +95,7 @@ def draw_pareto(
     if label is not None:
         _name_points(axes, values[x][front], values[y][front], [str(column(rows, label).iloc[i]) for i in front])
     grid(axes)
-    legend_below(axes, "filled: on the front", columns=4)
+    legend_below(axes, "filled: on the front", columns=5)
     return axes
 
 
@@ -117,7 +117,7 @@ def draw_heatmap(axes: Axes, rows: pd.DataFrame, x: str, y: str, value: str) -> 
         cells[place] = found[i]
     axes.set_facecolor(LIGHT)
     image = axes.pcolormesh(np.arange(len(xs) + 1), np.arange(len(ys) + 1), cells, cmap="cividis")
-    if cells.size <= MOST_CELLS:
+    if cells.shape[1] <= MOST_COLUMNS:
         _write_cells(axes, cells, value)
     for axis, name, entries in ((axes.xaxis, x, xs), (axes.yaxis, y, ys)):
         step = -(-len(entries) // 16)
@@ -153,12 +153,11 @@ def _name_points(axes: Axes, x: np.ndarray, y: np.ndarray, names: list[str]) -> 
 def _write_cells(axes: Axes, cells: np.ndarray, name: str) -> None:
     """The value in each cell, light on dark and dark on light."""
     low, high = np.nanmin(cells), np.nanmax(cells)
-    size = 7.5 if cells.shape[1] <= 6 else 6.5
     for (i, j), value in np.ndenumerate(cells):
         if np.isfinite(value):
             dark = high > low and (value - low) / (high - low) < 0.55
             colour = "white" if dark else BLACK
-            axes.text(j + 0.5, i + 0.5, words(value, name), ha="center", va="center", fontsize=size, color=colour)
+            axes.text(j + 0.5, i + 0.5, words(value, name), ha="center", va="center", fontsize=7.5, color=colour)
 
 
 def _tick(entry: object, name: str) -> str:

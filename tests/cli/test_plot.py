@@ -7,6 +7,7 @@ import pytest
 
 from nmsim.cli.plot import KINDS
 from nmsim.traces.io import save
+from tests.conftest import ROOT
 from tests.traces.recordings import recorded
 
 ROWS = """array.rows,bandwidth,pattern,latency_s,accuracy,speedup
@@ -54,8 +55,16 @@ CASES = {
 }
 
 
-def test_every_kind_has_a_case():
+def test_every_kind_has_a_case_and_a_line_in_the_docs():
     assert CASES.keys() == KINDS.keys()
+    text = (ROOT / "docs" / "plots.md").read_text()
+    assert all(f"| `{kind}` |" in text and f"nmsim plot {kind} " in text for kind in KINDS)
+
+
+def test_a_model_that_does_not_fit_is_said(nmsim_, folder):
+    """Llama-2 70B in fp16 needs 138 GB; a T4 has 16."""
+    outcome = nmsim_("plot", "roofline", "t4", "llama2_70b", "--seq-len", 128, "-o", folder / "large.png")
+    assert "llama2_70b does not fit" in outcome.err
 
 
 @pytest.mark.parametrize("kind", CASES)
