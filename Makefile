@@ -2,12 +2,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint bench study-recipes study-knowledge study-sat study-headline clean
+.PHONY: help demo test lint bench notebooks study-recipes study-knowledge study-sat study-headline clean
 
 help:
 	@echo "make demo    install into $(VENV) and simulate a ResNet18 training step, dense against BDWP 2:8"
 	@echo "make test    install into $(VENV), lint, type-check and run the tests"
 	@echo "make bench   time the engines, the masks and start-up"
+	@echo "make notebooks  execute every notebook; a failed assertion in a cell fails it"
 	@echo "make study-recipes    train every recipe on three tasks, about two hours; resumable"
 	@echo "make study-knowledge  what recipes leave of a language model's knowledge, about 20 minutes; resumable"
 	@echo "make study-headline   accuracy of the recipe study beside costs on three machines, some minutes"
@@ -43,6 +44,13 @@ test: lint
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks
+
+$(VENV)/.installed-notebooks: pyproject.toml $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[notebooks]'
+	@touch $@
+
+notebooks: $(VENV)/.installed-notebooks
+	$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 -W default notebooks
 
 study-recipes: $(VENV)/.installed-dev
 	$(BIN)/python -m studies.recipes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
@@ -180,6 +180,14 @@ class Arch(Spec):
     vector: VectorUnit
     energy: Energy
     _provenance: dict[Path, Provenance] = PrivateAttr(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+    def _repr_html_(self) -> str:
+        from nmsim.arch.show import html
+
+        return html(cast(AnyArch, self))
 
     @property
     def provenance(self) -> dict[Path, Provenance]:

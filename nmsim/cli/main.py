@@ -23,6 +23,7 @@ VERBS = {
     "run": ("nmsim.cli.run", "simulate a model on a machine"),
     "schedule": ("nmsim.cli.schedule", "choose ahead how each product runs on a systolic array"),
     "compare": ("nmsim.cli.compare", "two saved results side by side"),
+    "plot": ("nmsim.cli.plot", "a picture of a result, of rows of a table, of a training run or of a mask"),
     "check": ("nmsim.cli.check", "find the mistakes in architecture and workload files"),
     "train": ("nmsim.cli.train", "train a model by a recipe, and write what was executed"),
     "schema": ("nmsim.cli.schema", "the JSON Schema of a kind of file"),

@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_work(parser: argparse.ArgumentParser) -> None:
-    """The arguments that say what to run."""
+    """The options that say what a workload does: `workload_of` reads them, and `args.workload`."""
     work = parser.add_argument_group("the work")
     work.add_argument(
         "--recipe", type=word, metavar="R", help="train by this recipe (`nmsim list recipes`); without: inference"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nmsim.errors import UnsupportedError, unknown
 from nmsim.results.result import Result
 from nmsim.workloads.optable import STAGES
 
@@ -16,18 +17,23 @@ FEWEST = 3
 @dataclass(frozen=True)
 class Layers:
     """Rows of a report in order of execution: `names`, the layers each stands for (`members`, codes of the
-    workload), and their `seconds` per stage [rows, stages], repeats included."""
+    workload), and their `seconds` in each of the `parts` [rows, parts], repeats included."""
 
     names: tuple[str, ...]
     members: tuple[tuple[int, ...], ...]
     seconds: np.ndarray
+    parts: tuple[str, ...] = STAGES
 
     @classmethod
-    def of(cls, result: Result) -> Layers:
-        """The layers of `result`; `blocks.0.fc` to `blocks.31.fc` become `blocks.*.fc (32x)` if they cost the same."""
+    def of(cls, result: Result, by: str = "stage") -> Layers:
+        """The layers of `result`, split by `stage` or by `cause`; raises UnsupportedError for another split.
+
+        `blocks.0.fc` to `blocks.31.fc` become `blocks.*.fc (32x)` if they cost the same.
+        """
         work = result.workload
-        seconds = np.zeros((len(work.layers), len(STAGES)))
-        np.add.at(seconds, (work["layer"], work["stage"]), result.per_op("latency_s") * work["repeat"])
+        parts, split = _split(result, by)
+        seconds = np.zeros((len(work.layers), len(parts)))
+        np.add.at(seconds, work["layer"], split.T * work["repeat"][:, None])
         alike: dict[tuple[object, ...], list[int]] = {}
         for layer in dict.fromkeys(work["layer"].tolist()):
             cost = tuple(f"{value:.9g}" for value in seconds[layer])
@@ -39,7 +45,8 @@ class Layers:
         return cls(
             tuple(_name(work.layers[group[0]], len(group)) for group in groups),
             tuple(tuple(group) for group in groups),
-            np.array([seconds[group].sum(axis=0) for group in groups]).reshape(-1, len(STAGES)),
+            np.array([seconds[group].sum(axis=0) for group in groups]).reshape(-1, len(parts)),
+            parts,
         )
 
     def largest(self, count: int) -> np.ndarray:
@@ -47,6 +54,18 @@ class Layers:
         totals = self.seconds.sum(axis=1)
         order = np.argsort(-totals, kind="stable")[:count]
         return order[totals[order] > 0]
+
+
+def _split(result: Result, by: str) -> tuple[tuple[str, ...], np.ndarray]:
+    """The names of the parts, and the seconds of each op in each [parts, ops]."""
+    if by == "stage":
+        return STAGES, np.where(
+            result.workload["stage"] == np.arange(len(STAGES))[:, None], result.per_op("latency_s"), 0
+        )
+    if by == "cause":
+        found = {n.removeprefix("cause."): v for n, v in result.columns.items() if n.startswith("cause.")}
+        return tuple(found), np.array(list(found.values())) / result.arch.clock
+    raise UnsupportedError(unknown("split of layers", by, ("stage", "cause")))
 
 
 def starred(name: str) -> str:

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 DPI = 150
 COLUMN = 5.2
@@ -24,6 +32,14 @@ CAUSE_COLOURS = {
     "power": "#B30059",
 }  # fmt: skip
 
+COMPONENT_COLOURS = {
+    "mac": BLUE, "cores": SKY, "buffers": GREEN, "dram": ORANGE, "vector": PURPLE, "reduction": VERMILION,
+    "static": "#A6A6A6",
+}  # fmt: skip
+SERIES = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK, "#7F4A00", YELLOW)
+"""Colours of series without a meaning of their own, each with its mark, so that colour never stands alone."""
+MARKS = "os^Dvp*XP"
+
 RC: Any = {  # matplotlib's stubs ask for a Literal of every key
     "font.size": 9,
     "axes.titlesize": 9.5,
@@ -42,13 +58,68 @@ RC: Any = {  # matplotlib's stubs ask for a Literal of every key
     "figure.constrained_layout.use": True,
     "savefig.dpi": DPI,
     "text.parse_math": False,
+    "svg.hashsalt": "nmsim",
 }
 
 
-def scaled(values: Sequence[float]) -> tuple[float, str]:
-    """The factor and unit in which the largest of some times (s) is at least 1."""
+TIMES = ((3600.0, "h"), (1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
+"""Units of an axis, largest first."""
+
+
+def scaled(values: Sequence[float], units: Sequence[tuple[float, str]] = TIMES) -> tuple[float, str]:
+    """The factor and unit in which the largest of some values is at least 1; hours from 10,000 s on."""
     largest = max(values, default=0.0)
-    for size, unit in ((3600.0, "h"), (1.0, "s"), (1e-3, "ms"), (1e-6, "us")):
+    for size, unit in units:
         if largest >= (1e4 if unit == "h" else size):
             return 1 / size, unit
-    return 1e9, "ns"
+    return 1 / units[-1][0], units[-1][1]
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """The house style within, whatever style the caller has set; it does not leak."""
+    import matplotlib as mpl
+
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(RC)
+        yield
+
+
+def styled(draw: Callable[P, T]) -> Callable[P, T]:
+    """The plot drawn in the house style."""
+
+    @wraps(draw)
+    def in_style(*args: P.args, **options: P.kwargs) -> T:
+        with house_style():
+            return draw(*args, **options)
+
+    return in_style
+
+
+def coloured(names: Sequence[str], known: Mapping[str, str]) -> dict[str, str]:
+    """A colour for each name: its own where it has one, else the next of SERIES that is not taken."""
+    free = (colour for colour in SERIES * (1 + len(names) // len(SERIES)) if colour not in known.values())
+    return {name: known.get(name) or next(free, GREY) for name in names}
+
+
+def grid(axes: Axes, axis: Any = "both") -> None:
+    """Faint lines behind the data."""
+    axes.grid(axis=axis, linewidth=0.4, color=GREY, alpha=0.5)
+
+
+def legend_below(axes: Axes, title: str = "", room: float = 32.0, columns: int = 6, of: Axes | None = None) -> None:
+    """The legend (of other axes, if given) under the axis label, in rows, `room` points below the axes.
+
+    Nothing where nothing has a label.
+    """
+    from matplotlib.transforms import ScaledTranslation
+
+    handles, labels = (of or axes).get_legend_handles_labels()
+    if not handles:
+        return
+    shift = ScaledTranslation(0, -room / 72, axes.figure.dpi_scale_trans)
+    axes.legend(
+        handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0.0), bbox_transform=axes.transAxes + shift,
+        ncols=min(len(labels), columns), columnspacing=1.0, title=title or None, borderaxespad=0.0,
+    )  # fmt: skip

@@ -11,8 +11,7 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from nmsim.report.plots import _styled
-from nmsim.report.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, YELLOW
+from nmsim.report.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, YELLOW, styled
 from nmsim.report.tables import quantity
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ class Map:
     mark: tuple[float, float]
 
 
-@_styled
+@styled
 def plot_scatter(clouds: Sequence[Cloud]) -> Figure:
     """A panel per kind of table, predicted against measured on logarithmic axes; a colour per machine.
 
@@ -112,7 +111,7 @@ def what(cloud: Cloud) -> str:
     return words[-1]
 
 
-@_styled
+@styled
 def plot_speedup(maps: Sequence[Map], title: str, thresholds: Sequence[float]) -> Figure:
     """A heat map per pair of sizes, white where nothing is gained, with a line at each threshold."""
     figure = Figure(figsize=(0.9 + 4.1 * len(maps), 4.3))

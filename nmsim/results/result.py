@@ -78,6 +78,14 @@ class Result:
             return self.metric(name)
         raise AttributeError(unknown("attribute of a result", name, METRICS))
 
+    def __repr__(self) -> str:
+        return f"<Result {self.workload.name} on {self.arch.name}: {self.latency_s:.4g} s>"
+
+    def _repr_html_(self) -> str:
+        from nmsim.results.show import html
+
+        return html(self)
+
     def metric(self, name: str) -> float:
         """A metric of the whole result; raises UnsupportedError for an unknown one."""
         return get_metric(name).of(self)

@@ -81,6 +81,14 @@ class Trace:
         """Steps of the run."""
         return sum(phase.steps for phase in self.executed.phases)
 
+    def __repr__(self) -> str:
+        return f"<Trace {self.executed.name}: {self.steps:,} steps>"
+
+    def _repr_html_(self) -> str:
+        from nmsim.traces.show import html
+
+        return html(self)
+
     def workload(self, dtype: str | None = None) -> Workload:
         """The run as a workload that an engine accepts, its operands in `dtype` if given; see `nmsim.traces.replay`."""
         from nmsim.traces.replay import workload

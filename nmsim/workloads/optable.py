@@ -118,6 +118,14 @@ class Workload:
         """Boolean mask [ops] of the rows of these kinds (kinds that do not occur match nothing)."""
         return np.isin(self["kind"], [self.kinds.index(k) for k in kinds if k in self.kinds])
 
+    def __repr__(self) -> str:
+        return f"<Workload {self.name}: {len(self):,} ops>"
+
+    def _repr_html_(self) -> str:
+        from nmsim.workloads.show import html
+
+        return html(self)
+
     @property
     def gemms(self) -> np.ndarray:
         """Boolean mask [ops] of the matrix products."""
