@@ -49,9 +49,15 @@ class ActionTable:
             raise UnsupportedError(f"energy of arithmetic, action mac: {unknown('data type', dtype, self.mac)}")
         return self.mac[dtype]
 
-    def sram_byte(self, size_bytes: float) -> float:
-        """Energy per byte of an access to a macro of `size_bytes`: log-log interpolation, clamped at the ends."""
+    def sram_byte(self, size_bytes: Any) -> Any:
+        """Energy per byte of an access to a macro of `size_bytes`: log-log interpolation, clamped at the ends.
+
+        For an array of sizes an array.
+        """
         sizes, energies = zip(*self.sram, strict=True)
+        if isinstance(size_bytes, np.ndarray):
+            distinct, spread = np.unique(size_bytes, return_inverse=True)
+            return np.array([_log_interpolated(x, sizes, energies) for x in distinct.tolist()])[spread]
         return _log_interpolated(size_bytes, sizes, energies)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from nmsim.arch.arithmetic import product_dtypes, widened
 from nmsim.arch.capability import Skips, skips
+from nmsim.arch.fleet import take
 from nmsim.arch.schema import AnyArch, CpuArch, SystolicArch
 from nmsim.energy.account import Actions, assumptions, energy
 from nmsim.engines import cpu, gathers, systolic, tensorcore, vector
@@ -33,18 +34,26 @@ def simulate(arch: AnyArch, work: Workload, strict: bool = False) -> Result:
     skip = skips(arch, work)
     if strict:
         _refuse_unsupported(work, skip)
-    online = vector.pruned_online(work)
-    columns = Columns(len(work))
-    for rows in _chunks(np.flatnonzero(work.gemms)):
-        part = work.select(rows)
-        timing = _products(arch, gather(arch, part, skip.take(rows), online[rows]), gathers.entries(arch, part))
-        columns.store(rows, _values(arch, part, timing))
-    for rows in _chunks(np.flatnonzero(~work.gemms)):
-        part = work.select(rows)
-        columns.store(rows, _values(arch, part, vector.evaluate(arch, part)))
+    columns = costs(arch, work, skip, vector.pruned_online(work))
     reasons, codes = _reasons(work, skip, columns.flag("plan.ran_dense"))
     used = {DTYPES[code] for code in np.unique(product_dtypes(arch, work)[work.gemms])}
     return Result(arch, work, "analytic", columns.values, reasons, codes, widened(arch, work) + assumptions(arch, used))
+
+
+def costs(arch: AnyArch, work: Workload, skip: Skips, online: np.ndarray) -> Columns:
+    """The result columns of every op; `online` marks the products with an operand that is pruned anew every step.
+
+    The machine may be a fleet (nmsim.arch.fleet), with arrays [ops] for some of its numbers.
+    """
+    columns = Columns(len(work))
+    for rows in _chunks(np.flatnonzero(work.gemms)):
+        part, machine = work.select(rows), take(arch, rows)
+        products = gather(machine, part, skip.take(rows), online[rows])
+        columns.store(rows, _values(machine, part, _products(machine, products, gathers.entries(machine, part))))
+    for rows in _chunks(np.flatnonzero(~work.gemms)):
+        part, machine = work.select(rows), take(arch, rows)
+        columns.store(rows, _values(machine, part, vector.evaluate(machine, part)))
+    return columns
 
 
 def _products(arch: AnyArch, products: Products, entries: gathers.Entries) -> Timing:
