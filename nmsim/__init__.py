@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nmsim.results.result import Result
     from nmsim.sparsity.pattern import Pattern
     from nmsim.sparsity.recipe import Recipe
+    from nmsim.sweep.run import sweep
     from nmsim.traces.io import load_trace
     from nmsim.workloads.load import load_workload
     from nmsim.workloads.optable import Workload
@@ -31,6 +32,7 @@ _HOME = {
     "gemm": "nmsim.workloads.products",
     "gemms": "nmsim.workloads.products",
     "simulate": "nmsim.engines.run",
+    "sweep": "nmsim.sweep.run",
     "Result": "nmsim.results.result",
     "Workload": "nmsim.workloads.optable",
     "Pattern": "nmsim.sparsity.pattern",
@@ -40,7 +42,7 @@ _HOME = {
 
 __all__ = [
     "NmsimError", "Pattern", "Recipe", "Result", "Workload", "gemm", "gemms", "load_arch", "load_trace",
-    "load_workload", "simulate",
+    "load_workload", "simulate", "sweep",
 ]  # fmt: skip
 
 

@@ -83,7 +83,8 @@ def _watching(model: type[BaseModel]) -> type[BaseModel]:
         return object.__getattribute__(self, name)
 
     body = {"__getattribute__": read, "__module__": model.__module__, "__annotations__": {}, "watching": _yes}
-    return type(model)(model.__name__, (model,), body)
+    metaclass: Any = type(model)
+    return metaclass(model.__name__, (model,), body)
 
 
 def _yes(self: Any) -> bool:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nmsim.arch.schema import AnyArch
     from nmsim.specfile import Document
 
-WORKLOAD, TRAINING, RECIPE = "workload", "training", "recipe"
+WORKLOAD, TRAINING, RECIPE, SPACE = "workload", "training", "recipe", "space"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=word,
         metavar="FILE",
-        help="architectures, workloads, training runs, recipes in YAML (`kind:` tells) or by name, products in CSV",
+        help="architectures, workloads, training runs, recipes, spaces in YAML or by name, products in CSV",
     )
 
 
@@ -62,8 +62,10 @@ def _summary(file: str) -> str:
         return _training(document)
     if kind == RECIPE:
         return _recipe(document)
+    if kind == SPACE:
+        return _space(document)
     if not isinstance(kind, str) or kind not in MODELS:
-        raise SpecError([_wrong_kind(document, kind, [WORKLOAD, TRAINING, RECIPE, *MODELS])])
+        raise SpecError([_wrong_kind(document, kind, [WORKLOAD, TRAINING, RECIPE, SPACE, *MODELS])])
     arch = machine(document)
     return f"{arch.kind} machine, {quantity(arch.clock, 'Hz')}, {len(arch.assumptions)} assumed numbers"
 
@@ -115,6 +117,14 @@ def _recipe(document: Document) -> str:
     recipe = recipe_of(document)
     stages = ", ".join(f"{p.operand} in {p.stage} along {p.direction}" for p in recipe.prunes)
     return f"recipe {recipe.name}, prunes {stages or 'nothing'}"
+
+
+def _space(document: Document) -> str:
+    from nmsim.sweep.points import Points
+    from nmsim.sweep.space import space_of
+
+    points = Points(space_of(document))
+    return f"space of {len(points):,} points, axes {', '.join(axis.name for axis in points.axes)}"
 
 
 def _wrong_kind(document: Document, kind: object, kinds: list[str]) -> Problem:

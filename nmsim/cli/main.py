@@ -21,6 +21,7 @@ CLOSED_PIPE = 141
 
 VERBS = {
     "run": ("nmsim.cli.run", "simulate a model on a machine"),
+    "sweep": ("nmsim.cli.sweep", "simulate every point of a space, and find the best"),
     "compare": ("nmsim.cli.compare", "two saved results side by side"),
     "check": ("nmsim.cli.check", "find the mistakes in architecture and workload files"),
     "train": ("nmsim.cli.train", "train a model by a recipe, and write what was executed"),

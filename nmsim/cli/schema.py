@@ -53,4 +53,10 @@ def _recipe() -> dict[str, Any]:
     return {**Recipe.model_json_schema(by_alias=True), "title": "nmsim recipe"}
 
 
-KINDS = {"arch": _arch, "workload": _workload, "training": _training, "recipe": _recipe}
+def _space() -> dict[str, Any]:
+    from nmsim.sweep.space import SpaceFile
+
+    return {**SpaceFile.model_json_schema(by_alias=True), "title": "nmsim space"}
+
+
+KINDS = {"arch": _arch, "workload": _workload, "training": _training, "recipe": _recipe, "space": _space}

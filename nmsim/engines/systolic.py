@@ -50,7 +50,9 @@ def evaluate(arch: SystolicArch, p: Products) -> Timing:
         for order in range(len(ORDERS)):
             rows = np.flatnonzero((plan.dataflow == dataflow) & (plan.order == order))
             if len(rows):
-                parts.append((rows, _account(fleet.take(arch, rows), take(p, rows), plan.take(rows), DATAFLOWS[dataflow])))
+                parts.append(
+                    (rows, _account(fleet.take(arch, rows), take(p, rows), plan.take(rows), DATAFLOWS[dataflow]))
+                )
     return _scatter(parts, len(p.m), plan)
 
 

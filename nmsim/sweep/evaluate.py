@@ -70,8 +70,13 @@ def _groups(columns: Sequence[Column], at: np.ndarray) -> Iterator[tuple[tuple[A
 
 
 def _on_machine(
-    space: SpaceFile, arch: AnyArch, columns: Mapping[str, Column], numbers: dict[str, Column], at: np.ndarray, rows: Rows
-) -> None:  # fmt: skip
+    space: SpaceFile,
+    arch: AnyArch,
+    columns: Mapping[str, Column],
+    numbers: dict[str, Column],
+    at: np.ndarray,
+    rows: Rows,
+) -> None:
     """Evaluate the points `at` on machines that differ in `numbers` only."""
     if numbers:
         codes, messages = refusals(arch, {path: column.take(at) for path, column in numbers.items()})

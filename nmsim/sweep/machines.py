@@ -51,7 +51,8 @@ def leaf(machine: str, path: str) -> Leaf | None:
         return None
     _require(model, machine, path, last)
     field = type(model).model_fields[last]
-    adapter: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, *field.metadata], config=_CONFIG)
+    annotated: Any = Annotated[field.annotation, *field.metadata]
+    adapter: TypeAdapter[Any] = TypeAdapter(annotated, config=_CONFIG)
     value = getattr(model, last)
     examples = [value] if value is not None else _examples(adapter)
     if not examples or isinstance(examples[0], bool) or not isinstance(examples[0], int | float):
@@ -137,7 +138,8 @@ def splits(
 
     `same` tries one with two of its values, and tells whether an array gives what single machines give.
     """
-    arrays, single = {}, {}
+    arrays: dict[str, Column] = {}
+    single: dict[str, Column] = {}
     for path, column in numbers.items():
         used = np.unique(column.codes[[0, -1]]) if len(column.codes) else np.zeros(0, int)
         values = [_plain(column.values[code]) for code in used]

@@ -45,7 +45,9 @@ def distinct(works: Sequence[Workload]) -> Ops:
     _, first, code = np.unique(identity, axis=1, return_index=True, return_inverse=True)
     repeats = np.zeros((len(works), len(first)))
     np.add.at(repeats, (of_work, code.reshape(-1)), columns["repeat"])
-    own = {name: np.zeros(len(first), COLUMNS[name]) for name in _OWN} | {"repeat": np.ones(len(first), np.int64)}
+    own: dict[str, np.ndarray] = {name: np.zeros(len(first), COLUMNS[name]) for name in _OWN} | {
+        "repeat": np.ones(len(first), np.int64)
+    }
     kept = {name: values[first] for name, values in columns.items()} | own
     table = Workload("ops", kept, ("op",), tuple(kinds), tuple(patterns), weight_group=works[0].weight_group)
     return Ops(table, online[first], repeats)

@@ -181,5 +181,3 @@ def check_size(space: SpaceFile, limit: int) -> None:
         f"{space.name}: a grid of {space.size:,} points, more than {limit:,} (--limit): cut its longest axes, {cut}, "
         "or take a sample (sample: {method: sobol, points: ...})"
     )
-
-
