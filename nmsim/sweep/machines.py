@@ -51,7 +51,7 @@ def leaf(machine: str, path: str) -> Leaf | None:
         return None
     _require(model, machine, path, last)
     field = type(model).model_fields[last]
-    annotated: Any = Annotated[field.annotation, *field.metadata]
+    annotated: Any = Annotated[field.annotation, *field.metadata, None]
     adapter: TypeAdapter[Any] = TypeAdapter(annotated, config=_CONFIG)
     value = getattr(model, last)
     examples = [value] if value is not None else _examples(adapter)
