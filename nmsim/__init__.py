@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nmsim.results.result import Result
     from nmsim.sparsity.pattern import Pattern
     from nmsim.sparsity.recipe import Recipe
-    from nmsim.sweep.run import sweep
+    from nmsim.sweeps.run import sweep
     from nmsim.traces.io import load_trace
     from nmsim.workloads.load import load_workload
     from nmsim.workloads.optable import Workload
@@ -32,7 +32,7 @@ _HOME = {
     "gemm": "nmsim.workloads.products",
     "gemms": "nmsim.workloads.products",
     "simulate": "nmsim.engines.run",
-    "sweep": "nmsim.sweep.run",
+    "sweep": "nmsim.sweeps.run",
     "Result": "nmsim.results.result",
     "Workload": "nmsim.workloads.optable",
     "Pattern": "nmsim.sparsity.pattern",

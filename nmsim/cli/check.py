@@ -120,8 +120,8 @@ def _recipe(document: Document) -> str:
 
 
 def _space(document: Document) -> str:
-    from nmsim.sweep.points import Points
-    from nmsim.sweep.space import space_of
+    from nmsim.sweeps.points import Points
+    from nmsim.sweeps.space import space_of
 
     points = Points(space_of(document))
     return f"space of {len(points):,} points, axes {', '.join(axis.name for axis in points.axes)}"

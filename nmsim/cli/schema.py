@@ -54,7 +54,7 @@ def _recipe() -> dict[str, Any]:
 
 
 def _space() -> dict[str, Any]:
-    from nmsim.sweep.space import SpaceFile
+    from nmsim.sweeps.space import SpaceFile
 
     return {**SpaceFile.model_json_schema(by_alias=True), "title": "nmsim space"}
 

@@ -16,7 +16,7 @@ from nmsim.errors import NmsimError, UnsupportedError, unknown
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nmsim.sweep.run import Shard
+    from nmsim.sweeps.run import Shard
 
 FIXED_COLUMNS = ("point", "error", "digest", "sweep", "nmsim", "speedup", "energy_ratio", "edp_ratio")
 
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def shard(text: str) -> Shard:
     """A part of a sweep, written I/N."""
-    from nmsim.sweep.run import Shard
+    from nmsim.sweeps.run import Shard
 
     index, _, count = text.partition("/")
     try:
@@ -75,9 +75,9 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from nmsim.sweep import rows
-    from nmsim.sweep.run import LIMIT, sweep
-    from nmsim.sweep.space import read_space
+    from nmsim.sweeps import rows
+    from nmsim.sweeps.run import LIMIT, sweep
+    from nmsim.sweeps.space import read_space
 
     space = read_space(args.what)
     output = None if args.output is None else rows.require_format(args.output)
@@ -114,7 +114,7 @@ def _remove(folder: Path, key: str) -> None:
 def executor(jobs: int, address: str | None) -> Iterator[Executor | None]:
     """Processes of this machine, the workers of a dask scheduler, or None for this process alone."""
     if address is not None:
-        from nmsim.sweep.cluster import dask_executor
+        from nmsim.sweeps.cluster import dask_executor
 
         with dask_executor(address) as pool:
             yield pool
@@ -129,8 +129,8 @@ def executor(jobs: int, address: str | None) -> Iterator[Executor | None]:
 
 
 def _merge(args: argparse.Namespace) -> int:
-    from nmsim.sweep import rows
-    from nmsim.sweep.run import merge
+    from nmsim.sweeps import rows
+    from nmsim.sweeps.run import merge
 
     if args.output is None:
         raise UnsupportedError("sweep merge needs a file to write: -o ROWS")
@@ -144,7 +144,7 @@ def _merge(args: argparse.Namespace) -> int:
 def _pareto(args: argparse.Namespace) -> int:
     import numpy as np
 
-    from nmsim.sweep import pareto
+    from nmsim.sweeps import pareto
 
     frame = _only(args)
     lower, higher = _names(args.minimize), _names(args.maximize)
@@ -163,7 +163,7 @@ def _pareto(args: argparse.Namespace) -> int:
         file=sys.stderr,
     )
     if args.output:
-        from nmsim.sweep import rows
+        from nmsim.sweeps import rows
 
         rows.save(best.reset_index(drop=True), args.output)
     _print(best, args, head=40, show=["knee", *_varied(frame), *lower, *higher])
@@ -179,7 +179,7 @@ def _scaled(table: Any) -> Any:
 
 
 def _sensitivity(args: argparse.Namespace) -> int:
-    from nmsim.sweep.sensitivity import sensitivity
+    from nmsim.sweeps.sensitivity import sensitivity
 
     frame = _only(args)
     _column(frame, args.metric)
@@ -193,7 +193,7 @@ _ANALYSES: dict[str, Callable[[argparse.Namespace], int]] = {
 
 
 def _only(args: argparse.Namespace) -> pd.DataFrame:
-    from nmsim.sweep import rows
+    from nmsim.sweeps import rows
 
     if len(args.files) != 1:
         raise UnsupportedError(f"sweep {args.what} takes one file of rows; join several with `nmsim sweep merge`")

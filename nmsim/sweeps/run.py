@@ -14,11 +14,11 @@ import numpy as np
 
 import nmsim
 from nmsim.errors import NmsimError, UnsupportedError
-from nmsim.sweep import rows
-from nmsim.sweep.evaluate import evaluate
-from nmsim.sweep.identity import identity
-from nmsim.sweep.points import Points
-from nmsim.sweep.space import SpaceFile, as_space, check_size
+from nmsim.sweeps import rows
+from nmsim.sweeps.evaluate import evaluate
+from nmsim.sweeps.identity import identity
+from nmsim.sweeps.points import Points
+from nmsim.sweeps.space import SpaceFile, as_space, check_size
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -191,8 +191,14 @@ def _results(
     waiting: dict[Future[pd.DataFrame], int] = {}
     try:
         waiting |= {executor.submit(chunk_rows, space, key, start, start + size): start for start in starts}
+        broken = None
         for future in as_completed(list(waiting)):
+            if isinstance(future.exception(), BrokenExecutor):
+                broken = future.exception()  # raised once all that was done before is kept
+                continue
             yield waiting.pop(future), future.result()
+        if broken is not None:
+            raise broken
     except BrokenExecutor as error:
         raise NmsimError(f"a worker process died ({error}); the same command goes on with what is done") from None
     finally:

@@ -13,8 +13,8 @@ from nmsim.arch.schema import AnyArch
 from nmsim.engines import analytic
 from nmsim.results.metrics import METRICS
 from nmsim.results.result import Result
-from nmsim.sweep.columns import Column, combine
-from nmsim.sweep.ops import Ops
+from nmsim.sweeps.columns import Column, combine
+from nmsim.sweeps.ops import Ops
 
 BLOCK = 1 << 16
 """Pairs of an op and a machine that are evaluated at a time, which bounds the memory."""
@@ -100,7 +100,8 @@ def _summed(
         for start in range(0, len(fleet), step):
             some = {path: column[fleet[start : start + step]] for path, column in values.items()}
             each = costs(arch, part, some, names, reads)
-            sums[:, place[:, start : start + step]] = np.einsum("wo,nmo->nwm", part.repeats, each, optimize=True)
+            for at, (mine, repeats) in zip(place, part.parts, strict=True):
+                sums[:, at[start : start + step]] = (each[:, :, mine] * repeats).sum(axis=2)
     return sums
 
 
@@ -130,7 +131,7 @@ def _per_op(result: Result, name: str) -> np.ndarray:
 def product_sums(
     arch: AnyArch, ops: Ops, op: np.ndarray, numbers: Mapping[str, Column], names: Sequence[str]
 ) -> np.ndarray:
-    """Sums [names, points] where every point is one op, executed as often as `ops.repeats` [1, ops] says."""
+    """Sums [names, points] where every point is one op, executed once."""
     reads: set[str] = set()
     costs(arch, ops.take(np.arange(1)), {}, ["latency_s", "energy_j"], reads)
     while True:
@@ -145,7 +146,7 @@ def product_sums(
                 arch, {path: np.asarray(numbers[path].values)[numbers[path].codes[points]] for path in concerned}
             )
             rows = some // len(first)
-            sums[:, start : start + BLOCK] = _figures(watched(fleet, reads), ops, rows, names) * ops.repeats[0, rows]
+            sums[:, start : start + BLOCK] = _figures(watched(fleet, reads), ops, rows, names)
         if all(path in concerned or path not in reads for path in numbers):
             return sums[:, spread.reshape(-1)]
 

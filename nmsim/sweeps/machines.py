@@ -15,7 +15,7 @@ from nmsim.arch.fleet import watched, with_numbers
 from nmsim.arch.load import load_arch
 from nmsim.arch.schema import AnyArch
 from nmsim.errors import UnsupportedError, unknown
-from nmsim.sweep.columns import Column, combine
+from nmsim.sweeps.columns import Column, combine
 
 _CONFIG = ConfigDict(strict=True, allow_inf_nan=False)
 

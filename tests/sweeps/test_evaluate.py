@@ -9,10 +9,10 @@ import nmsim
 from nmsim.arch.fleet import take, watched, with_numbers
 from nmsim.arch.load import load_arch
 from nmsim.results.metrics import METRICS
-from nmsim.sweep.evaluate import evaluate, model_work
-from nmsim.sweep.machines import leaf
-from nmsim.sweep.points import Points
-from nmsim.sweep.space import PATH, as_space
+from nmsim.sweeps.evaluate import evaluate, model_work
+from nmsim.sweeps.machines import leaf
+from nmsim.sweeps.points import Points
+from nmsim.sweeps.space import PATH, as_space
 
 ROUNDING = 1e-14
 """Sums over ops are taken in another order than in simulate(): a few last bits."""
@@ -75,7 +75,9 @@ def test_rows_of_models_are_those_of_simulate(entries):
             assert rows.metrics[name][row] == pytest.approx(result.metric(name), rel=ROUNDING)
 
 
-@pytest.mark.parametrize("arch", ["sat_vcu1525", "systolic_32x32", "a100_sxm4_80gb", "h100_sxm5_500w", "epyc_zen4_2core"])
+@pytest.mark.parametrize(
+    "arch", ["sat_vcu1525", "systolic_32x32", "a100_sxm4_80gb", "h100_sxm5_500w", "epyc_zen4_2core"]
+)
 def test_rows_of_products_are_those_of_simulate_to_the_last_bit(arch):
     axes = {x: {"from": 1, "to": 3000, "scale": "log"} for x in "mnk"}
     axes |= {"arch.clock": {"from": "0.2 GHz", "to": "3 GHz"}, "pattern": ["dense", "2:4", "1:8"]}
@@ -90,7 +92,11 @@ def test_rows_of_products_are_those_of_simulate_to_the_last_bit(arch):
 
 def test_a_point_that_fails_tells_why_and_stops_no_other():
     """Rows of 1024 need 1024 x 32 x 4 turns x 4 B = 512 KiB of half of c_buffer: too much for one of 512 KiB."""
-    axes = {"pattern": ["2:4", "nonsense"], "arch.array.rows": [32, 1024], "arch.memories.c_buffer": ["512 KiB", "2 MiB"]}
+    axes = {
+        "pattern": ["2:4", "nonsense"],
+        "arch.array.rows": [32, 1024],
+        "arch.memories.c_buffer": ["512 KiB", "2 MiB"],
+    }
     space = as_space({"fixed": {"arch": "sat_vcu1525", "workload": "resnet9", "recipe": "bdwp"}, "axes": axes})
     rows = evaluate(space, Points(space).table(0, 8)[1])
     errors = [rows.errors[code] for code in rows.error]
@@ -102,7 +108,9 @@ def test_a_point_that_fails_tells_why_and_stops_no_other():
 
 
 def test_products_that_there_cannot_be_fail_alone():
-    space = as_space({"fixed": {"arch": "a100_sxm4_80gb", "n": 64, "k": 64}, "axes": {"m": [64, 0, 128], "dtype": ["fp16", "fp7"]}})
+    space = as_space(
+        {"fixed": {"arch": "a100_sxm4_80gb", "n": 64, "k": 64}, "axes": {"m": [64, 0, 128], "dtype": ["fp16", "fp7"]}}
+    )
     rows = evaluate(space, Points(space).table(0, 6)[1])
     assert [bool(rows.errors[code]) for code in rows.error] == [False, True, True, True, False, True]
 

@@ -11,11 +11,11 @@ import numpy as np
 from nmsim.arch.fleet import with_numbers
 from nmsim.arch.schema import AnyArch
 from nmsim.errors import NmsimError
-from nmsim.sweep.columns import Column, combine
-from nmsim.sweep.fleets import agrees, figures, model_sums, product_sums, sums_for
-from nmsim.sweep.machines import leaf, loaded, refusals, splits
-from nmsim.sweep.ops import Ops, distinct
-from nmsim.sweep.space import MACHINE, PATH, PRODUCT, WORK, SpaceFile
+from nmsim.sweeps.columns import Column, combine
+from nmsim.sweeps.fleets import agrees, figures, model_sums, product_sums, sums_for
+from nmsim.sweeps.machines import leaf, loaded, refusals, splits
+from nmsim.sweeps.ops import Ops, distinct
+from nmsim.sweeps.space import MACHINE, PATH, PRODUCT, WORK, SpaceFile
 from nmsim.workloads.load import load_workload
 from nmsim.workloads.optable import Workload
 from nmsim.workloads.products import CellError, gemms
@@ -179,7 +179,7 @@ def _products(space: SpaceFile, columns: Mapping[str, Column], at: np.ndarray, r
             at = at[~bad[work]]
             continue
         kinds, _ = combine([columns[x].codes[at] for x in ("pattern", "operand", "dtype") if x in columns], len(at))
-        ops = Ops(table, np.zeros(len(table), dtype=bool), np.ones((1, len(table))))
+        ops = Ops(table, np.zeros(len(table), dtype=bool))
         yield _Run(space, at, work, ops, kinds)
         return
 

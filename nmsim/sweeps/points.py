@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from nmsim.errors import NmsimError, UnsupportedError
-from nmsim.sweep.columns import Column
-from nmsim.sweep.machines import leaf
-from nmsim.sweep.space import MACHINE, PATH, Constraint, Range, SpaceFile
+from nmsim.sweeps.columns import Column
+from nmsim.sweeps.machines import leaf
+from nmsim.sweeps.space import MACHINE, PATH, Constraint, Range, SpaceFile
 
 
 @dataclass(frozen=True)

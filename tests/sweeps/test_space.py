@@ -7,8 +7,8 @@ import pytest
 
 from nmsim.errors import NmsimError, SpecError, UnsupportedError
 from nmsim.library import names
-from nmsim.sweep.points import Points
-from nmsim.sweep.space import as_space, check_size, read_space
+from nmsim.sweeps.points import Points
+from nmsim.sweeps.space import as_space, check_size, read_space
 
 FIXED = {"arch": "sat_vcu1525", "workload": "resnet18", "recipe": "bdwp"}
 GRID = {"pattern": ["2:4", "2:8"], "arch.array.rows": [8, 16, 32]}

@@ -11,7 +11,7 @@ from pathlib import Path
 import nmsim
 from nmsim import library
 from nmsim.errors import NmsimError
-from nmsim.sweep.space import SpaceFile
+from nmsim.sweeps.space import SpaceFile
 
 _FILES = {"arch": "arch_configs", "workload": "workloads", "recipe": "workloads/recipes"}
 

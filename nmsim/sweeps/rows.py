@@ -14,7 +14,7 @@ import numpy as np
 
 from nmsim.errors import NmsimError, UnsupportedError
 from nmsim.files import atomic_write
-from nmsim.sweep.columns import Column
+from nmsim.sweeps.columns import Column
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,7 +125,7 @@ def load(path: str | os.PathLike[str]) -> pd.DataFrame:
     try:
         match file.suffix.lower():
             case ".csv":
-                frame = pd.read_csv(file, float_precision="round_trip", dtype={"error": str}).fillna({"error": ""})
+                frame = pd.read_csv(file, dtype={"error": str}).fillna({"error": ""})
             case ".npz":
                 frame = _from_npz(file)
             case _:
@@ -142,7 +142,7 @@ def load(path: str | os.PathLike[str]) -> pd.DataFrame:
 def _from_npz(file: Path) -> pd.DataFrame:
     import pandas as pd
 
-    with np.load(file, allow_pickle=False) as data:
+    with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as data:
         table: dict[str, Any] = {}
         for name in data.files:
             if name == META or name.startswith(CODES):
