@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nmsim.results.result import Result
     from nmsim.sparsity.pattern import Pattern
     from nmsim.sparsity.recipe import Recipe
+    from nmsim.sweeps.run import sweep
     from nmsim.traces.io import load_trace
     from nmsim.workloads.load import load_workload
     from nmsim.workloads.optable import Workload
@@ -34,6 +35,7 @@ _HOME = {
     "gemms": "nmsim.workloads.products",
     "make_schedule": "nmsim.engines.schedule",
     "simulate": "nmsim.engines.run",
+    "sweep": "nmsim.sweeps.run",
     "Result": "nmsim.results.result",
     "Workload": "nmsim.workloads.optable",
     "Pattern": "nmsim.sparsity.pattern",
@@ -43,7 +45,7 @@ _HOME = {
 
 __all__ = [
     "NmsimError", "Pattern", "Recipe", "Result", "Workload", "gemm", "gemms", "load_arch", "load_schedule",
-    "load_trace", "load_workload", "make_schedule", "simulate",
+    "load_trace", "load_workload", "make_schedule", "simulate", "sweep",
 ]  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from nmsim.errors import UnsupportedError, unknown
 
 KINDS = {
     "workloads": "workload", "arch_configs": "architecture", "workloads/training": "training run",
-    "workloads/recipes": "recipe", "arch_configs/energy": "energy table",
+    "workloads/recipes": "recipe", "arch_configs/energy": "energy table", "workloads/sweeps": "space",
 }  # fmt: skip
 """Folder of each kind of file, and what one of its files is called in a message."""
 

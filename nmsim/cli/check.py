@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=word,
         metavar="FILE",
-        help="architectures, workloads, training runs, recipes, schedules or energy tables in YAML (`kind:` tells), "
-        "names of them, products in CSV",
+        help="architectures, workloads, training runs, recipes, schedules, energy tables or spaces in YAML (`kind:` "
+        "tells), names of them, products in CSV",
     )
 
 
@@ -128,6 +128,14 @@ def _energy(document: Document) -> str:
     return f"energy table {file.name}, {len(file.entries)} entries" + (f", based on {file.base}" if file.base else "")
 
 
+def _space(document: Document) -> str:
+    from nmsim.sweeps.points import Points
+    from nmsim.sweeps.space import space_of
+
+    points = Points(space_of(document))
+    return f"space of {len(points):,} points, axes {', '.join(axis.name for axis in points.axes)}"
+
+
 def _wrong_kind(document: Document, kind: object, kinds: list[str]) -> Problem:
     if kind is None:
         return document.problem(("kind",), f"is missing: the kind of file; allowed: {', '.join(kinds)}")
@@ -136,5 +144,6 @@ def _wrong_kind(document: Document, kind: object, kinds: list[str]) -> Problem:
 
 SUMMARIES: dict[str, Callable[[Document], str]] = {
     "workload": _workload, "training": _training, "recipe": _recipe, "schedule": _schedule, "energy_table": _energy,
+    "space": _space,
 }  # fmt: skip
 """What a good file holds, by its kind; machines have kinds of their own."""

@@ -22,6 +22,7 @@ CLOSED_PIPE = 141
 VERBS = {
     "run": ("nmsim.cli.run", "simulate a model on a machine"),
     "schedule": ("nmsim.cli.schedule", "choose ahead how each product runs on a systolic array"),
+    "sweep": ("nmsim.cli.sweep", "simulate every point of a space, and find the best"),
     "compare": ("nmsim.cli.compare", "two saved results side by side"),
     "plot": ("nmsim.cli.plot", "a picture of a result, of rows of a table, of a training run or of a mask"),
     "check": ("nmsim.cli.check", "find the mistakes in architecture and workload files"),

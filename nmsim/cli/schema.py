@@ -59,4 +59,13 @@ def _schedule() -> dict[str, Any]:
     return {**ScheduleFile.model_json_schema(by_alias=True), "title": "nmsim schedule"}
 
 
-KINDS = {"arch": _arch, "workload": _workload, "training": _training, "recipe": _recipe, "schedule": _schedule}
+def _space() -> dict[str, Any]:
+    from nmsim.sweeps.space import SpaceFile
+
+    return {**SpaceFile.model_json_schema(by_alias=True), "title": "nmsim space"}
+
+
+KINDS = {
+    "arch": _arch, "workload": _workload, "training": _training, "recipe": _recipe, "schedule": _schedule,
+    "space": _space,
+}  # fmt: skip

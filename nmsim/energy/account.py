@@ -147,7 +147,7 @@ def buffer_of(arch: AnyArch, stream: str) -> tuple[float, float]:
             "a": (m.a_buffer, 16 * array.rows), "c": (m.c_buffer, 32 * array.columns),
             "psum": (m.c_buffer, 32 * array.columns),
         }.get(stream, (m.b_buffer, 16 * array.columns))  # fmt: skip
-        return size, float(min(max(bits, 64), 1024))
+        return size, np.clip(bits, 64.0, 1024.0)
     return arch.memories.l2.size, 64.0
 
 

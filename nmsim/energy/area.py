@@ -14,9 +14,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from math import ceil, log2, nan, sqrt
+from math import ceil, log2, nan
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from nmsim.arch.provenance import split
 from nmsim.arch.schema import AnyArch, SystolicArch
@@ -145,7 +147,7 @@ def wire_mm(arch: AnyArch) -> float:
 
     Of a machine in an FPGA the area is that of the same design as custom logic: its table's wires cost more instead.
     """
-    return sqrt(sum(areas_mm2(arch).values())) / 2 if isinstance(arch, SystolicArch) else 0.0
+    return np.sqrt(sum(areas_mm2(arch).values())) / 2 if isinstance(arch, SystolicArch) else 0.0
 
 
 def fpga_use(arch: SystolicArch, part: str = "xcvu9p") -> list[Use]:

@@ -9,6 +9,7 @@ energies fall more slowly, with an exponent through a published 7 nm memory. For
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -45,7 +46,13 @@ class SramModel:
         scale = (max(self.node_m, FINEST) / 45e-9) ** law.node
         return law.base * scale * (size_bytes / KIB) ** law.size * self._ports(ports)
 
-    def _law(self, law: Law, size_bytes: float, width_bits: float, ports: int) -> float:
+    def _law(self, law: Law, size_bytes: Any, width_bits: Any, ports: int) -> Any:
+        """Joules; an array for an array of sizes or widths, each pair that occurs evaluated once."""
+        if np.ndim(size_bytes) or np.ndim(width_bits):
+            pairs = np.stack(np.broadcast_arrays(size_bytes, width_bits)).astype(float)
+            distinct, spread = np.unique(pairs, axis=1, return_inverse=True)
+            values = [self._law(law, size, width, ports) for size, width in distinct.T.tolist()]
+            return np.array(values)[spread.reshape(-1)]
         if size_bytes <= 0 or width_bits <= 0:
             given = f"{size_bytes:g} B and {width_bits:g} bit"
             raise UnsupportedError(f"an SRAM has a size and a width above 0, not {given}")

@@ -9,8 +9,9 @@ import numpy as np
 
 from nmsim.arch.arithmetic import product_dtypes, widened
 from nmsim.arch.capability import Skips, skips
+from nmsim.arch.fleet import take
 from nmsim.arch.schema import AnyArch, CpuArch, SystolicArch
-from nmsim.energy.account import account, assumptions
+from nmsim.energy.account import Account, account, assumptions
 from nmsim.energy.area import wire_mm
 from nmsim.engines import actions, cpu, gathers, systolic, tensorcore, vector
 from nmsim.engines.products import Products, gather
@@ -37,28 +38,40 @@ def simulate(arch: AnyArch, work: Workload, strict: bool = False, plan: Plan | N
     skip = skips(arch, work)
     if strict:
         _refuse_unsupported(work, skip)
-    online = vector.pruned_online(work)
-    columns, counts, wire = Columns(len(work)), Columns(len(work)), wire_mm(arch)
-    voltage, place = np.ones(len(work)), np.cumsum(work.gemms) - 1
-    for rows in _chunks(np.flatnonzero(work.gemms)):
-        part = work.select(rows)
-        products = gather(arch, part, skip.take(rows), online[rows])
-        chosen = None if plan is None else plan.take(place[rows])
-        timing = _products(arch, products, gathers.entries(arch, part), chosen)
-        columns.store(rows, values := _values(part, timing))
-        counts.store(rows, actions.count(arch, part, timing, values["cycles"] / arch.clock, products, wire))
-        voltage[rows] = timing.voltage
-    for rows in _chunks(np.flatnonzero(~work.gemms)):
-        part = work.select(rows)
-        timing = vector.evaluate(arch, part)
-        columns.store(rows, values := _values(part, timing))
-        counts.store(rows, actions.count(arch, part, timing, values["cycles"] / arch.clock))
-    energy = account(arch, len(work), counts.values, voltage)
-    columns.values.update({f"energy.{name}": joules for name, joules in energy.by_component().items()})
+    columns, energy = costs(arch, work, skip, vector.pruned_online(work), plan)
     reasons, codes = _reasons(work, skip, columns.flag("plan.ran_dense"))
     used = {DTYPES[code] for code in np.unique(product_dtypes(arch, work)[work.gemms])}
     assumed = widened(arch, work) + assumptions(arch, used)
     return Result(arch, work, "analytic", columns.values, reasons, codes, assumed, energy)
+
+
+def costs(
+    arch: AnyArch, work: Workload, skip: Skips, online: np.ndarray, plan: Plan | None = None
+) -> tuple[Columns, Account]:
+    """The result columns of every op, and the actions behind its energy.
+
+    `online` marks the products with an operand that is pruned anew every step. The machine may be a fleet
+    (nmsim.arch.fleet), with arrays [ops] for some of its numbers.
+    """
+    columns, counts = Columns(len(work)), Columns(len(work))
+    voltage, place = np.ones(len(work)), np.cumsum(work.gemms) - 1
+    for rows in _chunks(np.flatnonzero(work.gemms)):
+        part, machine = work.select(rows), take(arch, rows)
+        products = gather(machine, part, skip.take(rows), online[rows])
+        chosen = None if plan is None else plan.take(place[rows])
+        timing = _products(machine, products, gathers.entries(machine, part), chosen)
+        columns.store(rows, values := _values(part, timing))
+        seconds = values["cycles"] / machine.clock
+        counts.store(rows, actions.count(machine, part, timing, seconds, products, wire_mm(machine)))
+        voltage[rows] = timing.voltage
+    for rows in _chunks(np.flatnonzero(~work.gemms)):
+        part, machine = work.select(rows), take(arch, rows)
+        timing = vector.evaluate(machine, part)
+        columns.store(rows, values := _values(part, timing))
+        counts.store(rows, actions.count(machine, part, timing, values["cycles"] / machine.clock))
+    energy = account(arch, len(work), counts.values, voltage)
+    columns.values.update({f"energy.{name}": joules for name, joules in energy.by_component().items()})
+    return columns, energy
 
 
 def _products(arch: AnyArch, products: Products, entries: gathers.Entries, plan: Plan | None) -> Timing:

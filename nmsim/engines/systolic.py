@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nmsim.arch import fleet
 from nmsim.arch.capability import SIDES
 from nmsim.arch.schema import ACCUMULATOR_BYTES, SystolicArch
 from nmsim.engines.dataflows import Passes, interleavings, output_stationary, stationary_operand
@@ -54,9 +55,12 @@ def evaluate(arch: SystolicArch, p: Products, plan: Plan | None = None) -> Timin
     p = dense_where(p, plan.dense > 0)
     parts = []
     for dataflow in range(len(DATAFLOWS)):
-        rows = np.flatnonzero(plan.dataflow == dataflow)
-        if len(rows):
-            parts.append((rows, _account(arch, take(p, rows), plan.take(rows), DATAFLOWS[dataflow])))
+        for order in range(len(ORDERS)):
+            rows = np.flatnonzero((plan.dataflow == dataflow) & (plan.order == order))
+            if len(rows):
+                parts.append(
+                    (rows, _account(fleet.take(arch, rows), take(p, rows), plan.take(rows), DATAFLOWS[dataflow]))
+                )
     return _scatter(parts, len(p.m), plan)
 
 

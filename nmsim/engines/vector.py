@@ -50,7 +50,7 @@ def evaluate(arch: AnyArch, work: Workload) -> Timing:
 
 def _lanes(arch: AnyArch, work: Workload) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Lanes that do each op, cycles per element and lane, and comparisons of mask searches [ops]."""
-    lanes = np.full(len(work), float(arch.vector.lanes))
+    lanes = np.full(len(work), arch.vector.lanes, dtype=float)
     per_element = work["ops_per_element"].astype(float)
     prune, update = _selects(work), work.is_kind("optimizer")
     selection = _comparisons(work)

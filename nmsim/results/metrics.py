@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -61,7 +62,7 @@ _ALL = (
     Metric("latency_s", "s", "time from the start of an op to its end; of a result, the sum over its ops",
            "cycles / clock", lambda r: r.columns["cycles"] / r.arch.clock),
     Metric("energy_j", "J", "energy drawn", "sum over actions of count x energy per action + static power x latency",
-           lambda r: r.energy_columns().sum(axis=0)),
+           lambda r: reduce(np.add, r.energy_columns())),
     Metric("power_w", "W", "mean power while running", "energy_j / latency_s",
            lambda r: _ratio(r.per_op("energy_j"), r.per_op("latency_s")), _share("energy_j", "latency_s")),
     Metric("edp", "J s", "energy-delay product", "energy_j x latency_s",

@@ -1,0 +1,1 @@
+"""Sweeps over machines, workloads and recipes, and what is best among their points."""

@@ -1,0 +1,175 @@
+"""Ops on fleets: what each op costs on each machine, evaluated once where machines differ in nothing that it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from nmsim.arch.capability import skips
+from nmsim.arch.fleet import watched, with_numbers
+from nmsim.arch.schema import AnyArch
+from nmsim.engines import analytic
+from nmsim.results.metrics import METRICS
+from nmsim.results.result import Result
+from nmsim.sweeps.columns import Column, combine
+from nmsim.sweeps.ops import Ops
+
+BLOCK = 1 << 16
+"""Pairs of an op and a machine that are evaluated at a time, which bounds the memory."""
+
+SUMS = (*(name for name, metric in METRICS.items() if metric.total is None), "seconds_at_peak")
+"""Figures of a workload that are sums over its ops."""
+
+
+def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """above / below, 0 where below is."""
+    return np.divide(above, below, out=np.zeros(len(below)), where=below != 0)
+
+
+_DERIVED: dict[str, tuple[tuple[str, str], Callable[[np.ndarray, np.ndarray], np.ndarray]]] = {
+    "power_w": (("energy_j", "latency_s"), _ratio),
+    "edp": (("energy_j", "latency_s"), lambda energy, time: energy * time),
+    "ed2p": (("energy_j", "latency_s"), lambda energy, time: energy * time**2),
+    "tops_w_executed": (("macs_executed", "energy_j"), lambda macs, energy: 2e-12 * _ratio(macs, energy)),
+    "tops_w_dense_equivalent": (("macs_dense", "energy_j"), lambda macs, energy: 2e-12 * _ratio(macs, energy)),
+    "utilization": (("seconds_at_peak", "latency_s"), _ratio),
+    "throughput_executed": (("macs_executed", "latency_s"), _ratio),
+    "throughput_dense_equivalent": (("macs_dense", "latency_s"), _ratio),
+    "intensity": (("macs_executed", "dram_bytes"), _ratio),
+}
+"""Figures that are made of two sums."""
+
+FIGURES = (*SUMS[:-1], *_DERIVED)
+"""The metrics that a sweep can have: those of the work on the machine, not those of the machine alone."""
+
+
+def sums_for(metrics: Sequence[str]) -> list[str]:
+    """The sums that these metrics are made of."""
+    return list(dict.fromkeys(part for name in metrics for part in (_DERIVED[name][0] if name in _DERIVED else [name])))
+
+
+def figures(metrics: Sequence[str], sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The metrics [points] from their sums."""
+    found = {}
+    for name in metrics:
+        if name in _DERIVED:
+            parts, make = _DERIVED[name]
+            found[name] = make(*(sums[part] for part in parts))
+        else:
+            found[name] = sums[name]
+    return found
+
+
+def model_sums(
+    arch: AnyArch, ops: Ops, work: np.ndarray, numbers: Mapping[str, Column], names: Sequence[str]
+) -> np.ndarray:
+    """Sums [names, points] of the workloads with code `work` [points] on machines with these numbers [points].
+
+    Products and other ops are evaluated apart, each once for every combination of the numbers that its evaluation
+    read; which those are is found by watching it.
+    """
+    sums = np.zeros((len(names), len(work)))
+    for gemms in (True, False):
+        part = ops.take(np.flatnonzero(ops.table.gemms == gemms))
+        if len(part.table):
+            sums += _shared(arch, part, work, numbers, names)
+    return sums
+
+
+def _shared(
+    arch: AnyArch, ops: Ops, work: np.ndarray, numbers: Mapping[str, Column], names: Sequence[str]
+) -> np.ndarray:
+    reads: set[str] = set()
+    costs(arch, ops, {}, ["latency_s", "energy_j"], reads)
+    while True:
+        concerned = [path for path in numbers if path in reads]
+        machine, first = combine([numbers[path].codes for path in concerned], len(work))
+        values = {path: np.asarray(numbers[path].values)[numbers[path].codes[first]] for path in concerned}
+        pairs, spread = np.unique(work * len(first) + machine, return_inverse=True)
+        sums = _summed(arch, ops, pairs, len(first), values, names, reads)
+        if all(path in concerned or path not in reads for path in numbers):
+            return sums[:, spread.reshape(-1)]
+
+
+def _summed(
+    arch: AnyArch, ops: Ops, pairs: np.ndarray, machines: int, values: Mapping[str, np.ndarray],
+    names: Sequence[str], reads: set[str],
+) -> np.ndarray:  # fmt: skip
+    """Sums [names, pairs] of each pair, a number `workload * machines + machine`, ascending.
+
+    Workloads that run on the same machines share their ops.
+    """
+    sums = np.zeros((len(names), len(pairs)))
+    workload, machine = pairs // machines, pairs % machines
+    fleets: dict[bytes, list[int]] = {}
+    for code in np.unique(workload):
+        fleets.setdefault(machine[workload == code].tobytes(), []).append(int(code))
+    for key, codes in fleets.items():
+        fleet, part = np.frombuffer(key, machine.dtype), ops.of(np.array(codes))
+        place = np.stack([np.flatnonzero(workload == code) for code in codes])
+        step = max(BLOCK // max(len(part.table), 1), 1)
+        for start in range(0, len(fleet), step):
+            some = {path: column[fleet[start : start + step]] for path, column in values.items()}
+            each = costs(arch, part, some, names, reads)
+            for at, (mine, repeats) in zip(place, part.parts, strict=True):
+                sums[:, at[start : start + step]] = (each[:, :, mine] * repeats).sum(axis=2)
+    return sums
+
+
+def costs(
+    arch: AnyArch, ops: Ops, numbers: Mapping[str, np.ndarray], names: Sequence[str], reads: set[str]
+) -> np.ndarray:
+    """Figures [names, machines, ops] of every op on every machine with these numbers [machines]; adds to `reads`."""
+    size, machines = len(ops.table), max((len(x) for x in numbers.values()), default=1)
+    fleet = with_numbers(arch, {path: np.repeat(column, size) for path, column in numbers.items()})
+    rows = np.tile(np.arange(size), machines)
+    found = _figures(watched(fleet, reads), ops, rows, names)
+    return found.reshape(len(names), machines, size)
+
+
+def _figures(fleet: Any, ops: Ops, rows: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """Figures [names, rows] of the op of each row on the machine of each row."""
+    work = ops.table.select(rows)
+    columns, _ = analytic.costs(fleet, work, skips(fleet, work), ops.online[rows])
+    result = Result(fleet, work, "analytic", columns.values, (), rows)
+    return np.stack([_per_op(result, name) for name in names])
+
+
+def _per_op(result: Result, name: str) -> np.ndarray:
+    return result.seconds_at_peak() if name == "seconds_at_peak" else result.per_op(name)
+
+
+def product_sums(
+    arch: AnyArch, ops: Ops, op: np.ndarray, numbers: Mapping[str, Column], names: Sequence[str]
+) -> np.ndarray:
+    """Sums [names, points] where every point is one op, executed once."""
+    reads: set[str] = set()
+    costs(arch, ops.take(np.arange(1)), {}, ["latency_s", "energy_j"], reads)
+    while True:
+        concerned = [path for path in numbers if path in reads]
+        machine, first = combine([numbers[path].codes for path in concerned], len(op))
+        pairs, spread = np.unique(op * len(first) + machine, return_inverse=True)
+        sums = np.empty((len(names), len(pairs)))
+        for start in range(0, len(pairs), BLOCK):
+            some = pairs[start : start + BLOCK]
+            points = first[some % len(first)]
+            fleet = with_numbers(
+                arch, {path: np.asarray(numbers[path].values)[numbers[path].codes[points]] for path in concerned}
+            )
+            rows = some // len(first)
+            sums[:, start : start + BLOCK] = _figures(watched(fleet, reads), ops, rows, names)
+        if all(path in concerned or path not in reads for path in numbers):
+            return sums[:, spread.reshape(-1)]
+
+
+def agrees(arch: AnyArch, ops: Ops, path: str, values: Sequence[Any]) -> bool:
+    """Whether an array of these numbers at `path` gives the very figures of each op that single machines give."""
+    few = ops.take(np.unique(np.linspace(0, len(ops.table) - 1, 64).astype(int)))
+    single = [costs(with_numbers(arch, {path: value}), few, {}, SUMS, set()) for value in values]
+    try:
+        together = costs(arch, few, {path: np.array(values)}, SUMS, set())
+    except (TypeError, ValueError, AttributeError, IndexError):  # code that branches on a number
+        return False
+    return bool(np.array_equal(together, np.concatenate(single, axis=1)))
