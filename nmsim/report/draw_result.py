@@ -61,6 +61,7 @@ def draw_layers(axes: Axes, result: Result, by: str = "stage", shown: int = LAYE
             left += width
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xlim(0, 1.05 * left.max(initial=0.0) or 1.0)  # the start of an empty part would end the axis
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(f"latency [{unit}]{left_out}")
     grid(axes, "x")

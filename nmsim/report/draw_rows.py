@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from nmsim.errors import UnsupportedError
 from nmsim.report.columns import categories, column, more_is_better, numbers, pattern_order, set_axis, words
@@ -35,7 +36,11 @@ def draw_speedup(axes: Axes, rows: pd.DataFrame, series: str | None = None) -> A
     for i, (name, part) in enumerate(_series(rows, series).items()):
         at = np.array([place[str(p)] for p in part["pattern"]])
         order, gain = np.argsort(at, kind="stable"), numbers(part, "speedup")
-        axes.plot(at[order], gain[order], marker=MARKS[i], color=SERIES[i], label=name, linewidth=1.2, markersize=5)
+        # Wider below: a line that another covers is still seen.
+        axes.plot(
+            at[order], gain[order], marker=MARKS[i], color=SERIES[i], label=name, linewidth=max(2.6 - 0.6 * i, 1.0),
+            markersize=max(8.0 - i, 4.0),
+        )  # fmt: skip
     if "bound" in rows.columns:
         at = np.array([place[str(p)] for p in rows["pattern"]])
         axes.scatter(at, numbers(rows, "bound"), marker="_", s=260, color=BLACK, linewidth=1.6, label="bound", zorder=3)
@@ -125,7 +130,9 @@ def draw_heatmap(axes: Axes, rows: pd.DataFrame, x: str, y: str, value: str) -> 
         axis.set_label_text(name)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    bar = axes.figure.colorbar(image, ax=axes, label=value, pad=0.02, format=lambda v, _: words(v, value))
+    bar = axes.figure.colorbar(
+        image, ax=axes, label=value, pad=0.02, ticks=MaxNLocator(6), format=lambda v, _: words(v, value)
+    )
     bar.outline.set_visible(False)
     return axes
 

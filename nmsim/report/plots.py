@@ -134,7 +134,7 @@ def plot_comparison(results: Sequence[Result | SavedResult], names: Sequence[str
         axes.set_xticks(range(len(names)), labels)
         axes.set_title(f"by {by}")
         grid(axes, "y")
-        axes.margins(y=0.12)
+        axes.set_ylim(0, 1.12 * factor * max(r.metrics["latency_s"] for r in saved) or 1.0)
     for i, result in enumerate(saved):
         total = result.metrics["latency_s"]
         label = _speedup(saved[0].metrics["latency_s"] / total) if i and total and not unlike(saved[0], result) else ""
