@@ -112,7 +112,7 @@ def _modes(arch: AnyArch, work: Workload) -> tuple[np.ndarray, np.ndarray]:
 def _dram_bytes(arch: AnyArch, work: Workload) -> dict[str, np.ndarray]:
     """Bytes of the streams of each op; what a mask search writes is packed if the machine has the mode [ops]."""
     size = {x: work[f"{x}_elements"] * BITS[work[f"{x}_dtype"]] / 8 for x in "abc"}
-    prune = work.is_stage("PRUNE")
+    prune = work.is_stage("PRUNE") & work.is_kind("prune")
     share, index = _modes(arch, work)
     size["c"] = np.where(prune, size["a"] * share, size["c"])
     return {**size, "metadata": np.where(prune, work["a_elements"] * index, 0.0)}

@@ -55,17 +55,6 @@ def soft_choice(logits: ArrayLike, gumbel: ArrayLike | float, kappa: float, tau:
     return choice
 
 
-def hard_choice(choice: ArrayLike) -> Array:
-    """One-hot of the largest entry of each choice, for a forward pass with binary masks (straight-through).
-
-    Its gradient is that of the soft choice: `logit_gradient` of the soft one.
-    """
-    choice = np.asarray(choice)
-    hard = np.zeros_like(choice)
-    np.put_along_axis(hard, choice.argmax(axis=-1)[..., None], 1, axis=-1)
-    return hard
-
-
 def soft_mask(choice: ArrayLike, pattern: Pattern | str, shape: tuple[int, ...], axis: int | None = None) -> Array:
     """The mask of a weight of this shape: each group's mean of its candidates, weighted by its `choice` [groups, C].
 

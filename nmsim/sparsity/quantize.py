@@ -127,29 +127,6 @@ def fake_quantize(
     return rounded.astype(array.dtype if array.dtype.kind == "f" else np.float32)
 
 
-def ste_gradient(
-    gradient: ArrayLike,
-    weight: ArrayLike,
-    format: str | NumberFormat,
-    scale: ArrayLike,
-    axis: int | None = None,
-    group: int | None = None,
-) -> Array:
-    """The straight-through gradient of a quantised weight: `gradient` where |w| <= scale x largest value, else 0.
-
-    Rounding is taken as the identity within range; outside it saturates, and its derivative is 0 (Jacob et al.,
-    arXiv 1712.05877). Max-abs scales of the same weight clip nothing. Raises as `quantize`.
-    """
-    gradient, weight, fmt = np.asarray(gradient), _numbers(weight), number_format(format)
-    if gradient.shape != weight.shape:
-        raise ShapeError(f"shapes differ: gradient {list(gradient.shape)} and weight {list(weight.shape)}")
-    place = _axis(weight, axis, group)
-    # The largest weight over its own rounded scale may exceed the largest value in the last bit.
-    scales = np.nextafter(_given(scale, weight, place, group, np.float32), np.float32(np.inf)).astype(np.float64)
-    limit = _spread(scales, weight.shape, place, group) * fmt.largest
-    return np.where(np.abs(weight) <= limit, gradient, 0).astype(gradient.dtype)
-
-
 def sparsify_then_quantize(
     weight: ArrayLike,
     pattern: Pattern | str,

@@ -63,7 +63,7 @@ def _keys(trace: Trace) -> list[Key]:
 def _check_products(trace: Trace) -> Iterator[str]:
     """Each interval against the rows of its layer and stage: densities in the phases it covers, checks in all.
 
-    What a mask search of the layer leaves after the last step has one check that belongs to no product.
+    What a mask search leaves after the last step has one check that belongs to no product, as none is sparse.
     """
     searched = set(trace.executed["layer"][trace.executed.is_stage("PRUNE")].tolist())
     table, keys, rows = trace.intervals, _keys(trace), _rows(trace.executed)
@@ -81,7 +81,7 @@ def _check_products(trace: Trace) -> Iterator[str]:
         starts[key] = step
         checked[key] += int(table["checked"][i])
     for key, total in checked.items():
-        most = int(trace.checked[OPERANDS[key[2]]][rows[key[:2]]].sum()) + (key[0] in searched)
+        most = int(trace.checked[OPERANDS[key[2]]][rows[key[:2]]].sum()) or int(key[0] in searched)
         if total > most:
             yield f"intervals: {_key_text(trace, key)}: {total} checks in intervals, {most} in the ops"
             return

@@ -15,7 +15,7 @@ from nmsim.traces.schema import Trace
 from nmsim.train.config import TrainingFile
 from nmsim.train.data.dataset import Dataset
 from nmsim.train.data.load import load_data
-from nmsim.train.layers.base import Parameter, Run
+from nmsim.train.layers.base import Parameter, Run, Sparsifier
 from nmsim.train.loss import softmax_cross_entropy
 from nmsim.train.optim import Adam, AutoSwitch, make_optimizer, make_schedule
 from nmsim.train.precision import get_precision
@@ -114,11 +114,10 @@ class Trainer:
         self._masks = {**self.execution.masks, **self._masks}  # changes are counted from the first mask on
         return loss
 
-    def evaluate(self, split: str = "test") -> tuple[float, float]:
-        """Loss and accuracy on a split, forward weights as the recipe has them; the run itself is left untouched."""
-        judge = self.execution.snapshot()
-        judge.begin_step(self.step)
-        self._collect_inputs(judge)
+    def evaluate(self, split: str = "test", judge: Sparsifier | None = None) -> tuple[float, float]:
+        """Loss and accuracy on a split, forward weights as the recipe, or another `judge`, has them; the run itself is
+        left untouched."""
+        judge = judge or self._judge()
         run = Run(Products(self.precision), judge, training=False)
         total, right, counted = 0.0, 0.0, 0
         for inputs, targets in self._evaluation_batches(split):
@@ -127,6 +126,13 @@ class Trainer:
             n = int(np.count_nonzero(targets >= 0))
             total, right, counted = total + loss * n, right + accuracy * n, counted + n
         return total / counted, right / counted
+
+    def _judge(self) -> Execution:
+        """The recipe as it stands."""
+        judge = self.execution.snapshot()
+        judge.begin_step(self.step)
+        self._collect_inputs(judge)
+        return judge
 
     def _prepare(self) -> None:
         """What a recipe needs before a step: the inputs of layers for one-shot masks, Adam's variance held still."""

@@ -89,3 +89,22 @@ def test_stages_and_recipes_are_explained(nmsim_, name):
 
 def test_a_label_that_run_prints_leads_to_its_metric(nmsim_):
     assert "metric throughput_dense_equivalent" in nmsim_("explain", "throughput, dense-equivalent").out
+
+
+def test_a_recipe_is_explained_with_its_stages_bounds_and_schedule(nmsim_):
+    """3 / (2 + 1 / 2) and 3 / (2 + 1 / 8) of a training step, 2 and 8 of an inference."""
+    out = nmsim_("explain", "mask_decay").out
+    for text in ("FF  ", "BP  ", "WU  ", "3 / (2 + d): 1.20 at 2:4, 1.41 at 1:8", "1 / d: 2.00 at 2:4", "up to 60 %"):
+        assert text in out
+
+
+def test_every_listed_recipe_that_prunes_has_a_bound_above_1(nmsim_):
+    """Of a training step where one is sparse; of an inference for those that train dense, or not at all."""
+    rows = {row["name"]: row for row in json.loads(nmsim_("list", "recipes", "--json").out)}
+    assert [name for name, row in rows.items() if float(row["bound_2:4"]) == 1] == ["dense"]
+    of_inference = {name for name, row in rows.items() if row["of"] == "inference"}
+    assert of_inference == {
+        "inference", "maskllm", "maskllm_joint", "oneshot_magnitude", "oneshot_sparsegpt", "oneshot_wanda", "tasd",
+        "tasd_activations",
+    }  # fmt: skip
+    assert rows["rigl"]["sparse"] == "FF+BP+WU"

@@ -7,7 +7,6 @@ import numpy as np
 from nmsim.sparsity.candidates import (
     best_mask,
     candidates,
-    hard_choice,
     linear_schedule,
     logit_gradient,
     regularizer,
@@ -19,6 +18,11 @@ from nmsim.sparsity.mask import magnitude_mask
 from nmsim.sparsity.pattern import Pattern
 from nmsim.sparsity.soft import pdp_gradient, pdp_group_threshold, pdp_mask, pdp_ratio, pdp_threshold
 from tests.golden.entries import Entry, checks
+
+
+def hard_choice(choice):
+    """One-hot of the largest entry of each choice."""
+    return np.eye(choice.shape[-1])[np.asarray(choice).argmax(axis=-1)]
 
 
 @checks("pdp_schedule")

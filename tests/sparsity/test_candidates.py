@@ -12,7 +12,6 @@ from nmsim.sparsity.candidates import (
     best_mask,
     candidates,
     gumbel_noise,
-    hard_choice,
     linear_schedule,
     logit_gradient,
     regularizer,
@@ -22,6 +21,12 @@ from nmsim.sparsity.candidates import (
 )
 from nmsim.sparsity.detect import satisfies
 from nmsim.sparsity.mask import magnitude_mask
+
+
+def hard_choice(choice):
+    """One-hot of the largest entry of each choice."""
+    return np.eye(choice.shape[-1])[np.asarray(choice).argmax(axis=-1)]
+
 
 EPS = 1e-6
 

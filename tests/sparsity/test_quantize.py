@@ -22,7 +22,6 @@ from nmsim.sparsity.quantize import (
     quantize,
     quantize_then_sparsify,
     sparsify_then_quantize,
-    ste_gradient,
     weight_error,
 )
 
@@ -243,16 +242,6 @@ def test_output_error_by_hand():
     assert errors["sparsify_first"] == output_error(x, w, sparsify_then_quantize(w, "2:4", "int4").weight)
 
 
-def test_straight_through_gradient_by_hand():
-    """int4 with s = 0.1 reaches 0.7; beyond it the gradient is cut. Max-abs scales cut nothing."""
-    w, g = np.array([0.69, -0.7, 0.71, -2.0]), np.ones(4)
-    assert ste_gradient(g, w, "int4", 0.1).tolist() == [1, 1, 0, 0]
-    for name in NUMBER_FORMATS:
-        v = weights(7)
-        scale = max_abs_scale(v, name, axis=1, group=8)
-        assert ste_gradient(np.ones_like(v), v, name, scale, axis=1, group=8).all()
-
-
 BAD: list[tuple[str, Any, type[NmsimError], str]] = [
     ("format", lambda: quantize([1.0], "int5"), UnsupportedError, "unknown number format 'int5'; did you mean int"),
     ("nan", lambda: quantize([1.0, np.nan], "int8"), UnsupportedError, "of 2 values: 1 not finite"),
@@ -264,7 +253,6 @@ BAD: list[tuple[str, Any, type[NmsimError], str]] = [
     ("scale", lambda: quantize([1.0], "int8", scale=0.0), UnsupportedError, "positive and finite"),
     ("shape", lambda: quantize([1.0, 2.0], "int8", scale=[1.0, 2.0]), ShapeError, r"one per block: \[1\]"),
     ("scales", lambda: sparsify_then_quantize([1.0], "1:2", "int8", scales="most"), UnsupportedError, "allowed: all"),
-    ("ste", lambda: ste_gradient([1.0], [1.0, 2.0], "int8", 1.0), ShapeError, "shapes differ"),
     ("output", lambda: output_error([1.0], [[1.0]], [[1.0]]), ShapeError, "inputs"),
     ("unpack", lambda: unpack_int4([0], 3), ShapeError, "hold 0 to 2 codes"),
     ("integer", lambda: number_format("int8").encode([np.nan]), UnsupportedError, "no code for a NaN"),

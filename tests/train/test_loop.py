@@ -225,7 +225,7 @@ def test_mistakes_are_refused_before_training(change: dict[str, Any], message: s
             "a warm-up of 5 steps is longer than the run of 4",
         ),
         ({"schedule": {"name": "cosine", "rate": 0.1, "every": 5}}, "`every` belongs to the step schedule"),
-        ({"recipe": "asp", "pattern": "2:4", "start": 5}, "starts at step 5 of 4: it never prunes"),
+        ({"recipe": "asp", "pattern": "2:4", "start": 5}, "start: is step 5 of 4: nothing is ever pruned"),
         ({"recipe": "bdwp", "pattern": "dense"}, "needs a pattern"),
         ({"optimizer": {"name": "adamw", "momentum": 0.9}}, "momentum belongs to sgd"),
     ],

@@ -59,10 +59,16 @@ def pattern_of(recipe: Recipe) -> str:
     return "unstructured:0.2" if recipe.growth or getattr(recipe.soft, "channels", False) else "2:4"
 
 
+def lively(asked: Any) -> Any:
+    """What is asked for, with masks that grow often enough for the run."""
+    return {"base": asked, "growth": {"every": 4}} if isinstance(asked, str) and get_recipe(asked).growth else asked
+
+
 class Bench:
     """A layer in double precision at one step of a run, with the loss sum(R y²) / 2 of its output y."""
 
     def __init__(self, asked: Any, layer: str, step: int):
+        asked = lively(asked)
         self.recipe, self.name, self.step = get_recipe(asked), layer, step
         rng = np.random.default_rng(7)
         model = Model.build(validate(ModelFile, read_text(NET)), batch=2)
@@ -193,7 +199,7 @@ def moments(asked: Any) -> list[int]:
     if recipe.start == "auto":
         return []
     model = Model.build(validate(ModelFile, read_text(NET)), batch=2)
-    line = Execution.of(model, asked, pattern_of(recipe), steps=STEPS).timeline
+    line = Execution.of(model, lively(asked), pattern_of(recipe), steps=STEPS).timeline
     return [span.first_step + span.steps // 2 for span in line.spans if span.steps]
 
 

@@ -10,14 +10,14 @@ from nmsim.sparsity.mask import magnitude_mask
 from nmsim.sparsity.parts import Prune
 from nmsim.sparsity.pattern import Pattern
 from nmsim.sparsity.recipe import Recipe, get_recipe
-from nmsim.sparsity.stats import both_kept_probability
+from nmsim.sparsity.stats import both_kept_probability, overlap
 from nmsim.specfile import read_text, validate
 from nmsim.train.layers.base import Run
 from nmsim.train.layers.conv import Conv2d
 from nmsim.train.layers.linear import Linear
 from nmsim.train.products import Products
 from nmsim.train.recipes.execution import Execution
-from nmsim.train.recipes.statistics import Change, both_directions, changes
+from nmsim.train.recipes.statistics import Change, changes
 from nmsim.workloads.model import Model
 from nmsim.workloads.modelfile import ModelFile
 from nmsim.workloads.optable import Phase
@@ -201,7 +201,7 @@ def test_masks_of_both_directions_at_initialisation(text, exact):
     assert sigma < 0.001
     assert share == pytest.approx(exact, abs=5 * sigma + 5e-5)
     assert float(both_kept_probability(n, m)) == pytest.approx(exact, abs=5e-5)
-    shares = both_directions(run.masks)["x"]
+    shares = overlap(run.masks["x", "FF"], run.masks["x", "BP"])
     assert shares["both"] == pytest.approx(share, abs=1e-12)
     assert shares["only_a"] == pytest.approx(n / m - share, abs=1e-12)
 

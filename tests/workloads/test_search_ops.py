@@ -117,6 +117,14 @@ def test_wanda():
     assert few[1] == ("input_norms", 96, 16, 2.0, 1)
 
 
+def test_statistics_are_small_beside_what_they_read():
+    """16384 tokens of 16 inputs in 2 bytes are read, and 16 sums written."""
+    result = simulate(load_arch("a100_sxm4_80gb"), plan("oneshot_wanda"))
+    row = result.workload.is_kind("input_norms")
+    assert result.columns["dram.a"][row].tolist() == [16384 * 16 * 2]
+    assert result.columns["dram.c"][row][0] <= 16 * 4
+
+
 def test_sparsegpt():
     """H: 16 multiply-adds for each input of a token. Its inverse factor: 16³ / 3 twice. A weight: two scalings, 5 / 4
     comparisons, and of the 15, 14, ... 0 later inputs an update each: 120 multiply-adds of 16 weights, 15 each."""

@@ -56,6 +56,10 @@ class Sparsifier:
         """What is added to the product of a linear layer, with a `forward` and a `backward`; None: nothing."""
         return None
 
+    def forward_input(self, layer: str, x: Array) -> Array:
+        """What FF reads in place of the input x [..., in] of a layer with a weight; of evaluations alone."""
+        return x
+
     def see_input(self, layer: str, x: Array) -> None:
         """The input of a layer with a weight, as its forward product reads it."""
 

@@ -41,7 +41,7 @@ class Conv2d(Weighted):
 
     def forward(self, run: Run, *inputs: Array) -> Array:
         """FF."""
-        (x,) = inputs
+        x = run.sparsifier.forward_input(self.name, inputs[0])
         weight, pattern = run.sparsifier.forward_weight(self.name, self.weight.value)
         y = np.empty((x.shape[0], *self._output_size(x), weight.shape[-1]), x.dtype)
         run.sparsifier.see_input(self.name, x)

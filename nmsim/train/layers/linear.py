@@ -41,7 +41,7 @@ class Linear(Weighted):
     def forward(self, run: Run, *inputs: Array) -> Array:
         """FF."""
         (x,) = inputs
-        rows = x.reshape(-1, x.shape[-1])
+        rows = run.sparsifier.forward_input(self.name, x.reshape(-1, x.shape[-1]))
         weight, pattern = run.sparsifier.forward_weight(self.name, self.weight.value)
         b = weight_operand(run, self.name, "FF", weight, pattern, -2)
         run.sparsifier.see_input(self.name, rows)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nmsim.sparsity.groups import Mask
-from nmsim.sparsity.stats import mask_churn, overlap
+from nmsim.sparsity.stats import mask_churn
 
 Masks = Mapping[Any, Mask]
 
@@ -29,9 +29,3 @@ def changes(before: Masks, after: Masks) -> dict[tuple[str, str], Change]:
         place: Change(int(np.count_nonzero(before[place] ^ after[place])), mask_churn(before[place], after[place]))
         for place in both
     }
-
-
-def both_directions(masks: Masks) -> dict[str, dict[str, float]]:
-    """For each layer with a mask for FF and one for BP, the shares of its weights that both, one or neither keeps."""
-    layers = [layer for layer, stage in masks if stage == "FF" and (layer, "BP") in masks]
-    return {layer: overlap(masks[layer, "FF"], masks[layer, "BP"]) for layer in layers}
