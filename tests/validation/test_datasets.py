@@ -130,6 +130,18 @@ def test_a_board_that_differs_from_its_machine():
     assert machine("Abacus") is None
 
 
+def test_a_library_of_its_own_holds_for_its_data_set_only(write):
+    """At a quarter of the rate of its file a machine takes more than twice as long, in that data set alone."""
+    folder = write("measured_gemm.csv", rows() + rows(source_key="other"))
+    (folder / "libraries.yaml").write_text(
+        'kind: libraries\nlibraries: {"other*": {overrides: {cores.mma_efficiency: 0.25}, assumed: "a test"}}\n'
+    )
+    own, other = validate(folder).sets
+    assert own.parts[0].arch.cores.mma_efficiency == 1
+    assert other.parts[0].arch.cores.mma_efficiency == 0.25
+    assert other.predicted_s.max() > 2 * own.predicted_s.max()
+
+
 def test_every_device_of_the_file_has_its_machine():
     for name in read(DATA / "devices.yaml").data["devices"]:
         assert machine(name) is not None, name

@@ -171,3 +171,26 @@ def test_names_and_types():
     assert [data_type(t) for t in ("fp8_e4m3", "fp16/bf16", "bf16/fp16 (not stated)", "int4w", "")] == [
         "fp8", "fp16", "bf16", "", "",
     ]  # fmt: skip
+
+
+def test_attention_that_is_not_fused(write):
+    """Beside each of 24 softmax: scale and mask, each of which reads and writes the 16 x 512 x 512 scores of a row."""
+    row = {
+        "device": "T4",
+        "model": "bert_large",
+        "mode": "inf",
+        "seq": 512,
+        "batch": 1,
+        "e2e_ms": 1,
+        "source": "a test",
+    }
+    folder = write("networks.csv", [row])
+    (found,) = models.points(read_table(folder / "networks.csv", models.COLUMNS))
+    softmax = found.work.is_kind("softmax")
+    assert softmax.sum() * found.work["repeat"][softmax][0] == 24
+    for kind in ("scale", "mask"):
+        rows = found.work.is_kind(kind)
+        assert rows.sum() == softmax.sum()
+        assert set(found.work["a_elements"][rows]) == set(found.work["c_elements"][rows]) == {16 * 512 * 512}
+        assert not found.work["b_elements"][rows].any()
+    assert not found.work.is_kind("dropout", "dropout_backward").any()
