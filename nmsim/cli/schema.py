@@ -53,4 +53,10 @@ def _recipe() -> dict[str, Any]:
     return {**Recipe.model_json_schema(by_alias=True), "title": "nmsim recipe"}
 
 
-KINDS = {"arch": _arch, "workload": _workload, "training": _training, "recipe": _recipe}
+def _energy() -> dict[str, Any]:
+    from nmsim.energy.files import TableFile
+
+    return {**TableFile.model_json_schema(by_alias=True), "title": "nmsim energy table"}
+
+
+KINDS = {"arch": _arch, "workload": _workload, "training": _training, "recipe": _recipe, "energy": _energy}

@@ -5,7 +5,7 @@ Each point says whether it was used to make the tables (calibrated) or not (vali
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import log
 from pathlib import Path
@@ -108,7 +108,12 @@ def stc_ratio(text: str, _: float = 0.0) -> float:
     return stc.ratio_2_4(m, n, k)
 
 
-PREDICT = {"stream": stream_w, "mma": mma_pj_per_flop, "sram_read": sram_read_pj, "stc": stc_ratio}
+PREDICT: dict[str, Callable[[str, float], float]] = {
+    "stream": stream_w,
+    "mma": mma_pj_per_flop,
+    "sram_read": sram_read_pj,
+    "stc": stc_ratio,
+}
 """What predicts each kind of point, from its device and rate."""
 
 
