@@ -19,42 +19,25 @@ def cpu(action: Callable[[], object]) -> float:
 
 
 def share_of_energy(machine: str, size: int) -> tuple[float, float]:
-    """Median CPU seconds of a run of `size` distinct products, and the share of it that counting actions and
-    multiplying them by their energies takes (measured inside the same runs)."""
+    """Median CPU seconds of a run of `size` distinct products, and what energy adds to the same run without it: runs
+    with and without the counts of actions and their energies, taken in turn."""
     import nmsim
-    from nmsim.engines import actions, analytic
+    from nmsim.engines import actions
 
     rng = np.random.default_rng(0)
     m, n, k = rng.integers(1, 8192, (3, size))
     work = nmsim.gemms({"m": m, "n": n, "k": k, "pattern": rng.choice(["dense", "2:4", "1:4", "2:8"], size)})
     arch = nmsim.load_arch(machine)
-    spent = [0.0]
-
-    def timed(function: Callable[..., object]) -> Callable[..., object]:
-        def wrapper(*args: object, **options: object) -> object:
-            start = time.process_time()
-            try:
-                return function(*args, **options)
-            finally:
-                spent[0] += time.process_time() - start
-
-        return wrapper
-
-    count, account = actions.count, analytic.account
-    shares, totals = [], []
-    try:
-        actions.count, analytic.account = timed(count), timed(account)  # type: ignore[assignment]
-        for _ in range(5):
-            spent[0] = 0.0
-            start = time.process_time()
-            result = nmsim.simulate(arch, work)
-            total = time.process_time() - start
-            by_component = cpu(lambda result=result: result.account.by_component())
-            totals.append(total)
-            shares.append((spent[0] + by_component) / (total - spent[0] - by_component))
-    finally:
-        actions.count, analytic.account = count, account
-    return statistics.median(totals), statistics.median(shares)
+    count = actions.count
+    full, bare = [], []
+    for _ in range(7):
+        full.append(cpu(lambda: nmsim.simulate(arch, work)))
+        try:
+            actions.count = lambda *args, **options: {}
+            bare.append(cpu(lambda: nmsim.simulate(arch, work)))
+        finally:
+            actions.count = count
+    return statistics.median(full), statistics.median(full) / statistics.median(bare) - 1
 
 
 def monte_carlo() -> float:
@@ -68,7 +51,7 @@ def monte_carlo() -> float:
 
 def main() -> None:
     for machine in MACHINES:
-        for size in (8_100, 200_000):
+        for size in (8_100, 50_000):
             seconds, share = share_of_energy(machine, size)
             print(f"{size:,} products on {machine:18} {seconds:7.3f} s CPU, energy adds {100 * share:5.1f} %")
     print(f"Monte Carlo, {SAMPLES:,} samples of a ResNet50 BDWP step: {1e3 * monte_carlo():.1f} ms CPU")

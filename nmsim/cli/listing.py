@@ -137,6 +137,19 @@ def _components() -> list[Row]:
     return [{"name": name, "meaning": meaning} for name, meaning in COMPONENTS.items()]
 
 
+def _energy_tables() -> list[Row]:
+    from nmsim import library
+    from nmsim.energy.files import FOLDER, load_files
+
+    rows: list[Row] = []
+    for name in library.names(FOLDER):
+        file = load_files(name)[0]
+        parts = [*(e.component for e in file.entries), *(f.component for f in file.factors)]
+        kinds = ", ".join(dict.fromkeys(parts))
+        rows.append({"name": name, "version": file.version, "based on": file.base or "", "components": kinds})
+    return rows
+
+
 def _formats() -> list[Row]:
     return [{"name": name, "stores": meaning} for name, meaning in FORMAT_MEANINGS.items()]
 
@@ -178,6 +191,7 @@ LISTS: dict[str, Callable[[], list[Row]]] = {
     "metrics": _metrics,
     "causes": _causes,
     "components": _components,
+    "energy": _energy_tables,
     "formats": _formats,
     "dtypes": _dtypes,
     "assumptions": list,

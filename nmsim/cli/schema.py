@@ -65,7 +65,13 @@ def _space() -> dict[str, Any]:
     return {**SpaceFile.model_json_schema(by_alias=True), "title": "nmsim space"}
 
 
+def _energy() -> dict[str, Any]:
+    from nmsim.energy.files import TableFile
+
+    return {**TableFile.model_json_schema(by_alias=True), "title": "nmsim energy table"}
+
+
 KINDS = {
     "arch": _arch, "workload": _workload, "training": _training, "recipe": _recipe, "schedule": _schedule,
-    "space": _space,
+    "space": _space, "energy": _energy,
 }  # fmt: skip

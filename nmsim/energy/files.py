@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from functools import cache
+from math import log
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -160,7 +161,10 @@ def _chain(name: str, above: tuple[str, ...]) -> Iterator[TableFile]:
     if file.base is not None:
         beside = os.path.join(os.path.dirname(path), file.base)
         known = file.base in library.names(FOLDER)
-        yield from _chain(file.base if known or not os.path.exists(beside) else beside, (*above, path))
+        below = list(_chain(file.base if known or not os.path.exists(beside) else beside, (*above, path)))
+        if found := list(_absurd(document, file.entries, [e for f in below for e in f.entries])):
+            raise SpecError(found)
+        yield from below
 
 
 def checked(document: Document) -> TableFile:
@@ -181,7 +185,11 @@ def _problems(document: Document, file: TableFile) -> Iterator[Problem]:
         if len(known.origins) != 1:
             yield document.problem(path, "needs one of source:, assumed: or calibrated:")
     yield from _repeated(document, file)
-    yield from _absurd(document, file)
+    zero = (i for i, e in enumerate(file.entries) if e.value == 0)
+    yield from (
+        document.problem(("entries", i, "value"), "must be above 0; what costs nothing has no entry") for i in zero
+    )
+    yield from _absurd(document, file.entries, file.entries)
 
 
 def _repeated(document: Document, file: TableFile) -> Iterator[Problem]:
@@ -194,19 +202,20 @@ def _repeated(document: Document, file: TableFile) -> Iterator[Problem]:
         seen.setdefault(key, i)
 
 
-def _absurd(document: Document, file: TableFile) -> Iterator[Problem]:
-    """Values more than ABSURD times above or below that of the nearest node: a slip of unit or prefix."""
-    for i, e in enumerate(file.entries):
-        if e.value == 0:
-            yield document.problem(("entries", i, "value"), "must be above 0; what costs nothing has no entry")
+def _absurd(document: Document, entries: list[Entry], known: list[Entry]) -> Iterator[Problem]:
+    """Values more than ABSURD times above or below the same action at the nearest other node: a slip of the unit.
+
+    Of two nodes in one file the finer is told of.
+    """
+    for i, e in enumerate(entries):
+        same = [o for o in known if (o.component, o.action) == (e.component, e.action) and o.value > 0]
+        others = [o for o in same if o.node > e.node] if known is entries else same
+        if not others or e.value == 0:
             continue
-        others = [o for o in file.entries if (o.component, o.action) == (e.component, e.action) and o.node > e.node]
-        if not others:
-            continue
-        near = min(others, key=lambda o: o.node)
-        if near.value and not 1 / ABSURD <= e.value / near.value <= ABSURD:
+        near = min(others, key=lambda o: abs(log(o.node / e.node)))
+        if not 1 / ABSURD <= e.value / near.value <= ABSURD:
             message = (
-                f"{e.component}, {e.action}: {e.value:.3g} J is {e.value / near.value:.3g} times the value of the next "
-                f"node; allowed: 1/{ABSURD:g} to {ABSURD:g} times. Is the unit right?"
+                f"{e.component}, {e.action}: {e.value:.3g} J is {e.value / near.value:.3g} times what the "
+                f"nearest node has; allowed: 1/{ABSURD:g} to {ABSURD:g} times. Is the unit right?"
             )
             yield document.problem(("entries", i, "value"), message)

@@ -208,7 +208,8 @@ class Result:
             return
         roles = self.workload[f"{stream}_role"]
         sums = np.bincount(roles, weights=joules, minlength=len(ROLES))
-        yield from ((role.replace("_", " "), float(part)) for role, part in zip(ROLES, sums, strict=True) if part)
+        names = [f"operand {stream.upper()}", *(role.replace("_", " ") for role in ROLES[1:])]
+        yield from ((name, float(part)) for name, part in zip(names, sums, strict=True) if part)
 
     def _parts(self, prefix: str) -> dict[str, np.ndarray]:
         return {n.removeprefix(prefix): v for n, v in self.columns.items() if n.startswith(prefix)}

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from nmsim.files import atomic_write
+from nmsim.sweeps import pareto
 from studies.headline.costs import MACHINES, SCALES, cost_table
 from studies.recipes.points import LENGTHENED, RANKED, TASKS, all_points
 from studies.recipes.table import collect, lengthened, usual
@@ -61,6 +62,4 @@ def _relative(rows: pd.DataFrame) -> pd.DataFrame:
 
 def front(costs: np.ndarray, accuracies: np.ndarray) -> np.ndarray:
     """Which rows no other equals or beats in cost and accuracy while beating it in one (boolean [rows])."""
-    from nmsim.sweep.pareto import pareto_front
-
-    return pareto_front(np.column_stack([costs, -accuracies]))
+    return pareto.front(np.column_stack([costs, -accuracies]))

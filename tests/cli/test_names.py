@@ -19,7 +19,7 @@ NAMES = {
     "arch": library.names("arch_configs"), "workloads": library.names("workloads"),
     "recipes": library.names("workloads/recipes"),
     "metrics": METRICS, "causes": CAUSES, "components": COMPONENTS, "formats": FORMATS, "dtypes": DTYPES,
-    "training": library.names("workloads/training"),
+    "training": library.names("workloads/training"), "energy": library.names("arch_configs/energy"),
 }  # fmt: skip
 
 

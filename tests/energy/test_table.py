@@ -180,6 +180,8 @@ def test_values_that_make_no_sense_are_refused_with_their_place(tmp_path, old, n
 
 def test_a_value_ten_thousand_times_its_neighbour_is_refused(tmp_path):
     slip = GOOD.replace("16 nm", "7 nm").replace("0.1 pJ", "60 nJ")
+    with pytest.raises(SpecError, match=r"entries\[0\].value: noc, bit mm: 6e-08 J is 1e\+06 times"):
+        energy_table(16e-9, "ddr4", written(tmp_path, [slip]))  # beside the base table's
     with pytest.raises(SpecError, match=r"entries\[1\].value: noc, bit mm: 6e-08 J is 6e\+05 times.*Is the unit right"):
         energy_table(16e-9, "ddr4", written(tmp_path, [GOOD, slip]))
 
