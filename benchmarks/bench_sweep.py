@@ -37,7 +37,9 @@ def report(what: str, points: int, action: Callable[[], Any]) -> tuple[float, fl
     wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1e3
     rate = points / cpu
-    print(f"{what:58} {wall:7.2f} s wall {cpu:7.2f} s CPU {rate:10,.0f} points per CPU s, largest process {peak:5.0f} MB")
+    print(
+        f"{what:58} {wall:7.2f} s wall {cpu:7.2f} s CPU {rate:10,.0f} points per CPU s, largest process {peak:5.0f} MB"
+    )
     return wall, cpu
 
 
@@ -107,7 +109,13 @@ def processes() -> None:
         for jobs in (1, 2):
             with pool(jobs) as executor:
                 nmsim.sweep(products(4096, "systolic_128x128"), executor, chunk=64)
-                walls[jobs].append(report(f"800,000 points, {jobs} processes", 800_000, lambda e=executor: nmsim.sweep(space, e, chunk=25_000))[0])
+                walls[jobs].append(
+                    report(
+                        f"800,000 points, {jobs} processes",
+                        800_000,
+                        lambda e=executor: nmsim.sweep(space, e, chunk=25_000),
+                    )[0]
+                )
     print(f"two processes: {min(walls[1]) / min(walls[2]):.2f} times as fast (the best of 3 each)")
 
 
