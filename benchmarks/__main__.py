@@ -7,6 +7,7 @@ from benchmarks import (
     bench_oneshot,
     bench_permutation,
     bench_startup,
+    bench_sweep,
     bench_training,
     bench_transposable,
 )
@@ -20,3 +21,4 @@ if __name__ == "__main__":
     bench_growth.main()
     bench_oneshot.main()
     bench_training.main([])
+    bench_sweep.main()
