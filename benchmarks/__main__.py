@@ -9,6 +9,7 @@ from benchmarks import (
     bench_permutation,
     bench_schedule,
     bench_startup,
+    bench_sweep,
     bench_training,
     bench_transposable,
 )
@@ -24,3 +25,4 @@ if __name__ == "__main__":
     bench_growth.main()
     bench_oneshot.main()
     bench_training.main([])
+    bench_sweep.main()

@@ -165,7 +165,20 @@ def product_sums(
 
 
 def agrees(arch: AnyArch, ops: Ops, path: str, values: Sequence[Any]) -> bool:
-    """Whether an array of these numbers at `path` gives the very figures of each op that single machines give."""
+    """Whether an array of these numbers at `path` gives the very figures of each op that single machines give.
+
+    Tried once for a machine, a path and the kinds of ops and patterns there are, on 64 of the ops.
+    """
+    key = (arch.model_dump_json(), path, ops.table.kinds, ops.table.patterns)
+    if key not in _AGREED:
+        _AGREED[key] = _agrees(arch, ops, path, values)
+    return _AGREED[key]
+
+
+_AGREED: dict[tuple[Any, ...], bool] = {}
+
+
+def _agrees(arch: AnyArch, ops: Ops, path: str, values: Sequence[Any]) -> bool:
     few = ops.take(np.unique(np.linspace(0, len(ops.table) - 1, 64).astype(int)))
     single = [costs(with_numbers(arch, {path: value}), few, {}, SUMS, set()) for value in values]
     try:
