@@ -12,6 +12,7 @@ from nmsim.errors import UnsupportedError
 from nmsim.report.columns import categories, column, more_is_better, numbers, pattern_order, set_axis, words
 from nmsim.report.style import BLACK, GREY, LIGHT, MARKS, SERIES, grid, legend_below
 from nmsim.report.tables import shorten
+from nmsim.sweeps import pareto
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,16 +55,6 @@ def draw_speedup(axes: Axes, rows: pd.DataFrame, series: str | None = None) -> A
     return axes
 
 
-def pareto_front(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Indices of the points that no other beats, where less is better in both, in order of x.
-
-    A point is beaten by one that is at most as large in both and smaller in one; of equal points the first is kept.
-    """
-    order = np.lexsort((np.arange(len(x)), y, x))
-    best = np.minimum.accumulate(y[order])
-    return order[np.concatenate([[True], y[order][1:] < best[:-1]])]
-
-
 def draw_pareto(
     axes: Axes,
     rows: pd.DataFrame,
@@ -82,7 +73,7 @@ def draw_pareto(
     """
     values = {name: numbers(rows, name) for name in (x, y)}
     more = {x: more_is_better(x) if x_more is None else x_more, y: more_is_better(y) if y_more is None else y_more}
-    front = pareto_front(*(-values[name] if more[name] else values[name] for name in (x, y)))
+    front = front_in_order(*(-values[name] if more[name] else values[name] for name in (x, y)))
     for which, name in (("x", x), ("y", y)):
         set_axis(axes, which, name, values[name], f" ({'more' if more[name] else 'less'} is better)")
     axes.step(values[x][front], values[y][front], where="post", color=BLACK, linewidth=1.0, label="front", zorder=2)
@@ -175,3 +166,9 @@ def _varying(rows: pd.DataFrame, used: tuple[str, ...]) -> str:
     """Which other columns differ between rows, to be fixed first."""
     other = Counter({str(c): rows[c].nunique() for c in rows.columns if c not in used and rows[c].nunique() > 1})
     return f"; these columns differ too: {', '.join(name for name, _ in other.most_common(4))}" if other else ""
+
+
+def front_in_order(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Indices of the points on the front, where less is better in both, in order of x; of equal points the first."""
+    table, first = np.unique(np.column_stack([x, y]), axis=0, return_index=True)
+    return first[pareto.front(table)]
