@@ -2,6 +2,7 @@
 
 from benchmarks import (
     bench_engine,
+    bench_event,
     bench_growth,
     bench_masks,
     bench_oneshot,
@@ -14,6 +15,7 @@ from benchmarks import (
 if __name__ == "__main__":
     bench_startup.main()
     bench_engine.main()
+    bench_event.main()
     bench_masks.main()
     bench_transposable.main()
     bench_permutation.main()

@@ -63,11 +63,13 @@ def _bars(axes: Axes, frame: pd.DataFrame, names: list[str], times: np.ndarray) 
                 chosen = here & (stages == stage) & (repeated == alike)
                 spans = [(start, end - start) for start, end in times[chosen]]
                 if spans:
-                    axes.broken_barh(spans, (row - 0.38, 0.76), facecolors=STAGE_COLOURS[stage], alpha=alpha, lw=0)
+                    axes.broken_barh(
+                        spans, (row - 0.38, 0.76), facecolors=STAGE_COLOURS[stage], alpha=alpha, lw=0, snap=False
+                    )
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     handles = [Patch(color=STAGE_COLOURS[s], label=s) for s in STAGE_COLOURS if s in set(stages)]
-    axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.0, 1.12), ncols=len(handles), borderaxespad=0)
+    axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.0, 1.08), ncols=len(handles), borderaxespad=0)
 
 
 def _bandwidth(axes: Axes, frame: pd.DataFrame, seconds: np.ndarray, factor: float, clock: float) -> None:
@@ -81,7 +83,7 @@ def _bandwidth(axes: Axes, frame: pd.DataFrame, seconds: np.ndarray, factor: flo
 
 
 def bandwidth(frame: pd.DataFrame, steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Edges in cycles [steps + 1] and mean bytes per cycle between them [steps]; the bytes of the transfers are kept."""
+    """Edges in cycles [steps + 1] and mean bytes per cycle between them [steps], which sum to all bytes moved."""
     start, end, size = (frame[x].to_numpy(float) for x in ("start_cycle", "end_cycle", "bytes"))
     edges = np.linspace(0.0, max(float(end.max(initial=0.0)), 1.0), steps + 1)
     order = np.argsort(start), np.argsort(end)
@@ -104,7 +106,9 @@ def trace(result: EventResult, timeline: pd.DataFrame | None = None) -> bytes:
     events: list[dict[str, Any]] = [{"name": "process_name", "ph": "M", "pid": 1, "args": {"name": result.arch.name}}]
     for number, name in enumerate(names):
         events.append({"name": "thread_name", "ph": "M", "pid": 1, "tid": number + 1, "args": {"name": name}})
-        events.append({"name": "thread_sort_index", "ph": "M", "pid": 1, "tid": number + 1, "args": {"sort_index": number}})
+        events.append(
+            {"name": "thread_sort_index", "ph": "M", "pid": 1, "tid": number + 1, "args": {"sort_index": number}}
+        )
     track = {name: number + 1 for number, name in enumerate(names)}
     columns = ("unit", "op", "layer", "stage", "phase", "start_cycle", "end_cycle", "bytes")
     for unit, op, layer, stage, phase, start, end, size in zip(*(frame[c].tolist() for c in columns), strict=True):

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from nmsim.engines.event.machine import Marks
     from nmsim.engines.event.result import EventResult
+    from nmsim.results.result import Result
 
 NEGLIGIBLE = 0.002
 """Differences below this share of the analytic cycles are not explained."""
@@ -78,3 +79,23 @@ def _reason(marks: Marks, event: float, analytic: float, busy: int) -> str:
         "waits": marks.computed - marks.computing - busy,
     }
     return max(parts, key=lambda name: parts[name])
+
+
+def explained(result: Result) -> list[str]:
+    """Lines for a person: whether the run is partial, and why its latency is not that of the analytic engine."""
+    from nmsim.engines.event.result import EventResult
+
+    if not isinstance(result, EventResult):
+        return []
+    lines = []
+    if result.partial:
+        lines.append(
+            f"partial: after {result.simulated:,} tiles {len(result.workload)} of {result.ops} ops were reached; "
+            "totals are theirs"
+        )
+    parts = sorted(by_reason(result).items(), key=lambda part: -abs(part[1]))
+    shown = [f"{value:+.1%} {REASONS.get(name, name)}" for name, value in parts if abs(value) >= 0.0005]
+    lines.append(
+        f"analytic latency / event latency - 1 = {sum(v for _, v in parts):+.1%}: {'; '.join(shown) or 'even'}"
+    )
+    return lines

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -66,12 +66,28 @@ def even(total: Piece, parts: int) -> tuple[Run, ...]:
     return (Run((first,), parts - 1), Run((last,), 1)) if parts > 1 else (Run((last,), 1),)
 
 
+FEW = 3
+"""Times that a block is executed up to which it is looked into for pieces that are alike."""
+
+
 def merged(runs: list[Run]) -> tuple[Run, ...]:
-    """Neighbouring runs of the same block joined, empty ones left out."""
+    """Neighbouring runs of the same block joined, empty ones left out, blocks of equal pieces opened."""
+    return tuple(_joined(opened for run in _joined(runs) for opened in _opened(run)))
+
+
+def _joined(runs: Iterable[Run]) -> list[Run]:
     found: list[Run] = []
     for run in runs:
         if found and found[-1].pieces == run.pieces:
             found[-1] = Run(run.pieces, found[-1].times + run.times)
         elif run.times:
             found.append(run)
-    return tuple(found)
+    return found
+
+
+def _opened(run: Run) -> list[Run]:
+    """A block that is executed a few times only as runs of its equal pieces, where that makes less to look at."""
+    if run.times > FEW or len(run.pieces) == 1:
+        return [run]
+    single = _joined(Run((piece,), 1) for piece in run.pieces)
+    return single * run.times if 4 * len(single) <= len(run.pieces) else [run]

@@ -40,7 +40,7 @@ def spans(segment: Segment, memory: Memory, **options: bool) -> list[tuple[int, 
 
 
 def test_three_pieces_by_hand():
-    """As in the docstring of the recurrence: 3, 5, 2 cycles, two places: loads end at 3, 6, 11, stores at 10, 15, 20."""
+    """As in the docstring of the recurrence: 3, 5, 2 cycles, two places: loads end at 3, 6, 11."""
     found = spans(one((3, 5, 2), times=3), PRIVATE, extrapolate=False)
     assert [s for s in found if s[0] == LOAD] == [(LOAD, 0, 3), (LOAD, 3, 6), (LOAD, 8, 11)]
     assert [s for s in found if s[0] == COMPUTE] == [(COMPUTE, 3, 8), (COMPUTE, 8, 13), (COMPUTE, 13, 18)]
