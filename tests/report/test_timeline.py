@@ -46,7 +46,7 @@ def test_every_span_is_there(result, frame):
 
 
 def test_dram_is_never_faster_than_it_is(result, frame):
-    """What is loaded and stored within any stretch of time is no more than DRAM moves in it; the curve has all bytes."""
+    """No more is moved within any stretch of time than DRAM can; the curve has all bytes."""
     moved = frame[frame["bytes"] > 0]
     edges, rate = timeline.bandwidth(moved, 300)
     assert (rate * np.diff(edges)).sum() == pytest.approx(moved["bytes"].sum())

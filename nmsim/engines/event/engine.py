@@ -98,6 +98,13 @@ def _streams(
     for letter in "ab":
         weights[part[f"{letter}_role"] == ROLES.index("weight")] = SIDES.index(letter.upper())
     layers, stages = part.names("layer"), part.names("stage")
+    if arch.reduction_engine is None and len(bad := np.flatnonzero(products.inline)):
+        side, k, n = SIDES[products.side[bad[0]]], products.k[bad[0]], products.n[bad[0]]
+        raise UnsupportedError(
+            f"{layers[bad[0]]} {stages[bad[0]]}: operand {side} of a product with k = {k:.0f}, n = {n:.0f} is to be "
+            f"pruned while it streams in, but {arch.name} has no reduction_engine on its path; give it one, or set "
+            "sparsity.weights to pregenerate"
+        )
     launch = timing.causes["launch"]
     found = tiles.streams(
         arch, products, _plan(timing), weights, [f"{x} {y}" for x, y in zip(layers, stages, strict=True)]

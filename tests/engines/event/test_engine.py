@@ -133,6 +133,9 @@ def test_refusals_name_op_sizes_and_what_would_fit():
         UnsupportedError, match=r"tile of \d+ rows of operand A.*takes \d+ B.*room for 32 B; 16 rows would"
     ):
         nmsim.simulate(arch, nmsim.gemm(4096, 512, 512), engine="event")
+    inline = nmsim.load_arch("systolic_32x32", overrides={"sparsity.weights": "inline"})
+    with pytest.raises(UnsupportedError, match=r"FF: operand B .* k = \d+.*no reduction_engine on its path; give it"):
+        nmsim.simulate(inline, step(), engine="event")
     with pytest.raises(UnsupportedError, match="use analytic"):
         nmsim.simulate("epyc_zen4_2core", nmsim.gemm(8, 8, 8, dtype="fp32"), engine="event")
     with pytest.raises(UnsupportedError, match="analytic engine has no option 'max_tiles'"):
