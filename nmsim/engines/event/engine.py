@@ -109,7 +109,7 @@ def _streams(
     found = tiles.streams(
         arch, products, _plan(timing), weights, [f"{x} {y}" for x, y in zip(layers, stages, strict=True)]
     )
-    return [Stream(s.unit, s.runs, int(np.ceil(t)), s.ready) for s, t in zip(found, launch, strict=True)]
+    return [Stream(s.unit, s.runs, int(np.ceil(t)), s.ready, s.slices) for s, t in zip(found, launch, strict=True)]
 
 
 def _plan(timing: Timing) -> Plan:

@@ -1,7 +1,8 @@
 """The machine: for each thread of ops a DMA in, a unit and a DMA out with buffers between them, over one DRAM.
 
-A thread takes its ops in order. Its DMA in may be `depth` pieces ahead of the unit (2 with double buffers), the unit
-`depth` results ahead of its DMA out. Threads meet at DRAM, and where an op waits for one of another thread.
+A thread takes its ops in order. Its DMA in fills `depth` buffers (2 where they are doubled), each free again when the
+last piece that uses it was computed; the unit may be `depth` results ahead of its DMA out. Threads meet at DRAM, and
+where an op waits for one of another thread.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from nmsim.engines.event.steady import Skip, Steady
 from nmsim.engines.event.stream import Piece, Stream
 from nmsim.errors import NmsimError
 
+QUEUE = 16
+"""Pieces that a unit knows of ahead of time, where they need nothing loaded."""
 LOAD, COMPUTE, STORE = range(3)
 PHASES = ("load", "compute", "store")
 
@@ -94,13 +97,15 @@ class Outcome:
 
 
 class Item(NamedTuple):
-    """A piece on its way through a thread: its op, run, place in the block, and whether it ends block and op."""
+    """A piece on its way through a thread: its op, run, place in the block, whether it ends
+    the block, and whether what was loaded for it may be overwritten after it."""
 
     piece: Piece
     op: int
     run: int
     place: int
     block_ends: bool
+    frees: bool
 
 
 def execute(
@@ -168,7 +173,8 @@ class Thread:
         self.prefetch = machine.segment.prefetch if number == 0 else 0
         self.rep = self.times = self.run = self.place = 0
         self.op = -1
-        self.ahead = self.pending = 0
+        self.ahead = self.filled = self.pending = 0
+        self.held = False
         self.loaded: deque[Item] = deque()
         self.computed: deque[Item] = deque()
         self.unit_item: Item | None = None
@@ -202,7 +208,7 @@ class Thread:
             for before in job.after:
                 if not machine.ended[before].triggered:
                     yield machine.ended[before]
-            self.op = op
+            self.op, room = op, depth * job.stream.slices
             if job.stream.lead:
                 self.events += 1
                 self.leads_until = env.now + job.stream.lead
@@ -218,9 +224,14 @@ class Thread:
                 while self.rep < self.times:
                     for place, piece in enumerate(pieces):
                         self.place = place
-                        while self.ahead >= depth:
+                        while self.ahead >= QUEUE or (piece.load and self.filled >= room):
                             yield self._sleep("in")
                         self.ahead += 1
+                        if piece.load:
+                            self.filled += 1
+                            self.held = True
+                        frees = self.held and self._next_loads(job.stream, pieces, place)
+                        self.held = self.held and not frees
                         size = piece.load - self.fetched
                         self.fetched = 0
                         if size > 0:
@@ -231,14 +242,22 @@ class Thread:
                             self.events += 1
                             self.loading = None
                             machine.spans.append(Span(op, LOAD, self.load_start, machine.now, size))
-                        self.loaded.append(Item(piece, op, self.run, place, place == last))
+                        self.loaded.append(Item(piece, op, self.run, place, place == last, frees))
                         self._wake("unit")
                     self.rep += 1
         yield from self._prefetch()
 
+    def _next_loads(self, stream: Stream, pieces: tuple[Piece, ...], place: int) -> bool:
+        """Whether the piece after this one loads anew, so that what this one uses may be overwritten."""
+        if place + 1 < len(pieces):
+            return pieces[place + 1].load > 0
+        if self.rep + 1 < self.times:
+            return pieces[0].load > 0
+        return self.run + 1 == len(stream.runs) or stream.runs[self.run + 1].pieces[0].load > 0
+
     def _prefetch(self) -> Generator[simpy.Event, Any, None]:
         if self.prefetch:
-            while self.ahead >= self.machine.depth:
+            while self.filled >= self.machine.depth:
                 yield self._sleep("in")
             self.events += 1
             self.loading = self.dram.transfer(self.prefetch)
@@ -278,6 +297,7 @@ class Thread:
                 machine.spans.append(Span(op, COMPUTE, self.unit_start, machine.now, 0))
             self.unit_item = None
             self.ahead -= 1
+            self.filled -= item.frees
             self._wake("in")
             marks.computed = machine.now
             self.left[op] -= 1
@@ -340,10 +360,10 @@ class Thread:
         machine, unit = self.machine, self.unit_item
         busy = (unit.op, unit.run, unit.place, self.unit_until - self.env.now) if unit else None
         return (
-            self.op, self.run, self.place, self.ahead, self.pending, self.fetched, busy,
+            self.op, self.run, self.place, self.ahead, self.filled, self.held, self.pending, self.fetched, busy,
             max(self.leads_until - self.env.now, 0),
             -1 if self.loading is None else self.loading.left, -1 if self.storing is None else self.storing.left,
-            tuple(item[1:4] for item in self.loaded), self.storing_op,
+            tuple(item[1:] for item in self.loaded), self.storing_op,
             0 if self.loading is None else machine.now - self.load_start,
             0 if self.storing is None else machine.now - self.store_start,
             tuple((item.op, item.piece.store) for item in self.computed),
@@ -358,6 +378,6 @@ class Thread:
         name = jobs[self.op].stream.unit if self.op >= 0 else jobs[self.ops[0]].stream.unit
         waits = {who: "waiting" if event is not None else "busy" for who, event in self.asleep.items()}
         return (
-            f"{name}: DMA in {waits['in']}, unit {waits['unit']}, DMA out {waits['out']}, {self.ahead} pieces in "
+            f"{name}: DMA in {waits['in']}, unit {waits['unit']}, DMA out {waits['out']}, {self.ahead} pieces ahead in "
             f"{self.machine.depth} buffers, {self.pending} results to store, {sum(self.left.values())} pieces left"
         )

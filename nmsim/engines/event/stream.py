@@ -29,13 +29,15 @@ class Stream:
     """An op as its unit sees it.
 
     `lead` cycles pass before the first load (launch); `ready` bytes of the first load depend on no op before (the
-    weights), and may be fetched while that one ends.
+    weights), and may be fetched while that one ends. `slices` pieces fit
+    into each half of the buffers.
     """
 
     unit: str
     runs: tuple[Run, ...]
     lead: int = 0
     ready: int = 0
+    slices: int = 1
 
     def pieces(self) -> Iterator[Piece]:
         """Every piece, in order."""

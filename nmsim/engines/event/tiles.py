@@ -135,6 +135,7 @@ class _Op:
         a_room, b_room = p.a.room[i], p.b.room[i]
         fits = int(np.ceil(max(a / a_room, b / b_room)))
         steps = -(-self.k // int(p.pattern_m[i]))
+        self.fits = max(fits, 1)
         if fits > steps:
             _refuse(grid, i, name, (a / steps, a_room), (b / steps, b_room))
         wanted = max(
@@ -240,7 +241,7 @@ def _stream(grid: Grid, i: int, name: str, weight: int) -> Stream:
         runs = product * (op.count - 1) + last
     loads = _loads(op, _part(sizes[0], op.tile_m, op.m, 0), _part(sizes[1], op.tile_n, op.n, 0))
     ready = {1: loads[0][0], 2: loads[1][0]}.get(weight, 0)
-    return Stream("array", merged(_with_fill(runs, op.fill)), ready=ready)
+    return Stream("array", merged(_with_fill(runs, op.fill)), ready=ready, slices=max(op.slices // op.fits, 1))
 
 
 def _with_fill(runs: list[Run], fill: int) -> list[Run]:

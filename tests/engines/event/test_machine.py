@@ -102,7 +102,7 @@ def test_the_budget_ends_a_simulation():
 
 
 times = st.integers(0, 12)
-pieces = st.tuples(times, st.integers(1, 12), st.integers(1, 12))
+pieces = st.tuples(st.integers(1, 12), st.integers(1, 12), st.integers(1, 12))
 
 
 @given(st.lists(pieces, min_size=1, max_size=30), st.integers(1, 4))
