@@ -3,6 +3,7 @@
 from benchmarks import (
     bench_energy,
     bench_engine,
+    bench_event,
     bench_growth,
     bench_masks,
     bench_oneshot,
@@ -19,6 +20,7 @@ if __name__ == "__main__":
     bench_engine.main()
     bench_schedule.main()
     bench_energy.main()
+    bench_event.main()
     bench_masks.main()
     bench_transposable.main()
     bench_permutation.main()

@@ -97,6 +97,9 @@ class Dram(Spec):
     bandwidth: Bandwidth
     efficiency: Ratio = Field(default=1.0, description="share of the bandwidth that streams reach")
     capacity: Size | None = None
+    channels: Count | None = Field(
+        default=None, description="transfers served side by side, for the event engine; unlimited if left out"
+    )
 
 
 class Launch(Spec):

@@ -22,6 +22,9 @@ PLOTS = ("latency.png", "roofline.png")
 """Names of the plots that `-o` writes."""
 
 
+TIMELINE = ("timeline.csv", "timeline.trace.json.gz", "timeline.png")
+"""What `-o` writes of an event simulation: the spans, the same for Perfetto or Chrome, a chart."""
+
 TRACE = ".npz"
 
 
@@ -38,7 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_work(parser)
     machine = parser.add_argument_group("the machine")
-    machine.add_argument("--engine", type=word, default="analytic", metavar="NAME", help="analytic")
+    machine.add_argument(
+        "--engine", type=word, default="analytic", metavar="NAME", help="analytic, or event: tile by tile"
+    )
+    machine.add_argument("--max-tiles", type=whole, metavar="T", help="with --engine event: end after T tiles")
+    machine.add_argument(
+        "--no-overlap", action="store_true", help="with --engine event: ops follow each other, none runs beside another"
+    )
     machine.add_argument(
         "--set", type=pair, action="append", default=[], metavar="PATH=VALUE", dest="overrides",
         help="replace a number of the machine, as memories.dram.bandwidth='12.8 GB/s', array.dataflows[0]=ws or "
@@ -55,7 +64,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output = parser.add_argument_group("output")
     output.add_argument("--top", type=whole_or_none, default=10, metavar="K", help="layers to show (10)")
     output.add_argument(
-        "-o", "--output", type=word, metavar="DIR", help="write result.json, ops.csv and plots into DIR"
+        "-o",
+        "--output",
+        type=word,
+        metavar="DIR",
+        help="write result.json, ops.csv and plots into DIR; with --engine event also a timeline",
     )
     output.add_argument("--no-plots", action="store_true", help="with -o: no plots")
     add_formats(parser, "a row per operation")
@@ -113,9 +126,11 @@ def execute(args: argparse.Namespace) -> int:
     if args.output is not None:
         require_directory(args.output)
     arch = machine(read_arch(args.arch, dict(args.overrides), "--set"))
-    result = simulate(arch, workload_of(args), engine=args.engine, strict=args.strict, schedule=args.schedule)
+    result = simulate(
+        arch, workload_of(args), engine=args.engine, strict=args.strict, schedule=args.schedule, **_engine_options(args)
+    )
     origins = _origins(arch)
-    found = notes(result)
+    found = [*notes(result), *_event_notes(result)]
     if args.schedule is not None:
         found.append(f"every product runs as {args.schedule} says; without --schedule the fastest way is searched")
     if args.output is not None:
@@ -132,6 +147,21 @@ def _tariff(args: argparse.Namespace) -> Tariff:
     if args.pue is not None and args.price_per_kwh is None and args.gco2_per_kwh is None:
         raise UnsupportedError("--pue goes with --price-per-kwh or --gco2-per-kwh")
     return Tariff(args.price_per_kwh, args.gco2_per_kwh, 1.0 if args.pue is None else args.pue)
+
+
+def _engine_options(args: argparse.Namespace) -> dict[str, object]:
+    """What was said to the engine, beyond its name."""
+    options: dict[str, object] = {} if args.max_tiles is None else {"max_tiles": args.max_tiles}
+    return options | ({"overlap": False} if args.no_overlap else {})
+
+
+def _event_notes(result: Result) -> list[str]:
+    """Of the event engine: whether it reached the end, and why its latency differs from the analytic one."""
+    if result.engine == "analytic":
+        return []
+    from nmsim.engines.event.differences import explained
+
+    return explained(result)
 
 
 def workload_of(args: argparse.Namespace) -> Workload:
@@ -206,10 +236,28 @@ def _write(result: Result, origins: Origins, notes: list[str], args: argparse.Na
 
         images = png(plot_latency(result)), png(plot_roofline(result))
         contents |= dict(zip(PLOTS, images, strict=True))
+    if result.engine != "analytic":
+        contents |= _timeline_files(result, args)
     write_files(args.output, contents)
-    for stale in (Path(args.output) / name for name in PLOTS if name not in contents):
+    for stale in (Path(args.output) / name for name in (*PLOTS, *TIMELINE) if name not in contents):
         stale.unlink(missing_ok=True)
     print(f"nmsim: wrote {', '.join(contents)} to {args.output}", file=sys.stderr)
+
+
+def _timeline_files(result: Result, args: argparse.Namespace) -> dict[str, str | bytes]:
+    from nmsim.engines.event.result import EventResult
+    from nmsim.report.timeline import plot_timeline, trace
+
+    if not isinstance(result, EventResult):
+        return {}
+    frame = result.timeline()
+    contents: dict[str, str | bytes] = {TIMELINE[0]: frame.to_csv(index=False, lineterminator="\n")}
+    contents[TIMELINE[1]] = trace(result, frame)
+    if not args.no_plots:
+        from nmsim.report.plots import png
+
+        contents[TIMELINE[2]] = png(plot_timeline(result, frame))
+    return contents
 
 
 def _print(result: Result, origins: Origins, notes: list[str], args: argparse.Namespace, tariff: Tariff) -> None:

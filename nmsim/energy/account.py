@@ -9,7 +9,7 @@ empty. The voltage is that of a GPU whose clock is lowered; elsewhere it is 1.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ COMPONENTS = {
 }
 
 Key = tuple[str, str, str]
+STATIC: Key = ("static", "second", "")
 Counts = Mapping[Key, np.ndarray]
 
 SCALED = ("mac", "cores", "buffers", "dram")
@@ -82,6 +83,13 @@ class Account:
             for key, joules in self.totals(repeat).items()
         ]  # fmt: skip
         return {"terms": terms}
+
+
+def taking(account: Account, rows: np.ndarray, seconds: np.ndarray) -> Account:
+    """The account of these rows where they take `seconds` [rows] instead; what they do is the same."""
+    counts = {key: values[rows] for key, values in account.counts.items()} | {STATIC: seconds}
+    voltage = account.voltage if np.ndim(account.voltage) == 0 else np.asarray(account.voltage)[rows]
+    return replace(account, size=len(rows), counts=counts, voltage=voltage)
 
 
 def table_of(arch: AnyArch) -> EnergyTable:

@@ -19,7 +19,7 @@ import numpy as np
 from nmsim.arch.arithmetic import product_dtypes
 from nmsim.arch.capability import SIDES
 from nmsim.arch.schema import ACCUMULATOR_BYTES, AnyArch, CpuArch, SystolicArch, TensorCoreArch
-from nmsim.energy.account import Key, table_name
+from nmsim.energy.account import STATIC, Key, table_name
 from nmsim.engines.products import Products
 from nmsim.engines.timing import Timing
 from nmsim.workloads.optable import DTYPES, Workload
@@ -41,7 +41,7 @@ def count(
     `wire_mm` is how far a bit travels between the buffers and the units.
     """
     size = len(work)
-    found: dict[Key, np.ndarray] = {("static", "second", ""): seconds}
+    found: dict[Key, np.ndarray] = {STATIC: seconds}
     for stream, sent in timing.dram.items():
         written = stream == "c" or (products is None and stream == "metadata")
         found["dram", "write" if written else "read", stream] = 8 * sent

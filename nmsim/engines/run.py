@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from nmsim.arch.load import load_arch
 from nmsim.arch.schema import AnyArch, CpuArch, SystolicArch, TensorCoreArch
@@ -16,7 +17,17 @@ if TYPE_CHECKING:
     from nmsim.engines.schedule import Schedule
     from nmsim.engines.systolic import Plan
 
-ENGINES = {"analytic": analytic.simulate}
+
+def _event(arch: AnyArch, work: Workload, strict: bool, plan: Plan | None, **options: Any) -> Result:
+    """The event engine, imported where it is used."""
+    from nmsim.engines.event.engine import simulate as execute
+
+    return execute(arch, work, strict, plan, **options)
+
+
+ENGINES: dict[str, Callable[..., Result]] = {"analytic": analytic.simulate, "event": _event}
+OPTIONS: dict[str, tuple[str, ...]] = {"analytic": (), "event": ("overlap", "extrapolate", "max_tiles")}
+"""What else can be said to each engine."""
 
 
 def simulate(
@@ -25,8 +36,11 @@ def simulate(
     engine: str = "analytic",
     strict: bool = False,
     schedule: Schedule | str | os.PathLike[str] | None = None,
+    **options: Any,
 ) -> Result:
     """The cost of `workload` on `arch` (a machine from `load_arch`, or its name).
+
+    Options of the event engine are those of `nmsim.engines.event.engine.simulate`.
 
     `strict` refuses patterns that the machine has no mode for, which otherwise run dense and say why (zeros whose
     groups run along another axis than k are the recipe's doing, and run dense all the same). `schedule` (from
@@ -35,6 +49,8 @@ def simulate(
     """
     if engine not in ENGINES:
         raise UnsupportedError(unknown("engine", engine, ENGINES))
+    if unfit := [name for name in options if name not in OPTIONS[engine]]:
+        raise UnsupportedError(f"the {engine} engine has no option {unfit[0]!r}; {_options(engine)}")
     machine = load_arch(arch) if isinstance(arch, (str, os.PathLike)) else arch
     if not isinstance(machine, SystolicArch | TensorCoreArch | CpuArch):
         raise UnsupportedError(f"the first argument is a machine (load_arch) or its name, not a {_kind(machine)}")
@@ -42,9 +58,12 @@ def simulate(
         raise UnsupportedError(
             f"the second argument is a workload (load_workload, gemm, gemms), not a {_kind(workload)}"
         )
-    if schedule is None:
-        return ENGINES[engine](machine, workload, strict)
-    return ENGINES[engine](machine, workload, strict, plan=_plan(machine, workload, schedule))
+    plan = None if schedule is None else _plan(machine, workload, schedule)
+    return ENGINES[engine](machine, workload, strict, plan, **options)
+
+
+def _options(engine: str) -> str:
+    return f"it has {', '.join(OPTIONS[engine])}" if OPTIONS[engine] else "it has none"
 
 
 def _plan(arch: AnyArch, workload: Workload, schedule: Schedule | str | os.PathLike[str]) -> Plan:

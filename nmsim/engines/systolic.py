@@ -90,14 +90,14 @@ def _candidates(
 ) -> Iterator[tuple[Plan, np.ndarray, np.ndarray]]:
     """The plans of a dataflow, with the cycles and the DRAM bytes [ops] that each takes."""
     view = transposed(p) if name == "is" else p
-    turns, on_chip = Turns(np.ones(len(p.m)), np.ones(len(p.m))), np.zeros(len(p.m))
+    turns, cycles = Turns(np.ones(len(p.m)), np.ones(len(p.m))), np.zeros(len(p.m))
     if name == "os":
-        turns, on_chip = _turns(arch, view)
+        turns, cycles = _turns(arch, view)
     for tile_m in tile_rows(arch, view, turns):
         if name != "os":
-            on_chip = _on_chip(arch, view, stationary_operand(arch, view, tile_m)).cycles
+            cycles = on_chip(arch, view, stationary_operand(arch, view, tile_m)).cycles
             if not skips_streamed_zeros(arch):
-                on_chip = np.where(view.side == SIDES.index("A"), np.inf, on_chip)
+                cycles = np.where(view.side == SIDES.index("A"), np.inf, cycles)
         for order, letters in enumerate(ORDERS):
             tile_n = tile_columns(arch, view, turns, tile_m, letters)
             kept = fits(view, tile_m, tile_n, letters)
@@ -105,7 +105,7 @@ def _candidates(
             codes = (np.full(len(p.m), code) for code in (DATAFLOWS.index(name), order, dense))
             dataflow, order_codes, dense_codes = codes
             plan = Plan(dataflow, tile_m, tile_n, order_codes, turns.m, turns.n, dense_codes, *kept)
-            yield (plan.transposed() if name == "is" else plan), _with_dram(arch, on_chip, traffic), traffic
+            yield (plan.transposed() if name == "is" else plan), _with_dram(arch, cycles, traffic), traffic
 
 
 def _turns(arch: SystolicArch, p: Products) -> tuple[Turns, np.ndarray]:
@@ -114,7 +114,7 @@ def _turns(arch: SystolicArch, p: Products) -> tuple[Turns, np.ndarray]:
     cycles = []
     for high, wide in shapes:
         turns = Turns(np.full(len(p.m), high), np.full(len(p.m), wide))
-        cycles.append(_on_chip(arch, p, output_stationary(arch, p, turns)).cycles)
+        cycles.append(on_chip(arch, p, output_stationary(arch, p, turns)).cycles)
     best = np.argmin(cycles, axis=0)
     high, wide = np.array(shapes)[best].T
     return Turns(high, wide), np.min(cycles, axis=0)
@@ -134,7 +134,7 @@ def _account(arch: SystolicArch, p: Products, plan: Plan, name: str) -> Timing:
         p, plan = transposed(p), plan.transposed()
     turns = Turns(plan.turns_m, plan.turns_n)
     passes = output_stationary(arch, p, turns) if name == "os" else stationary_operand(arch, p, plan.tile_m)
-    fall = _on_chip(arch, p, passes)
+    fall = on_chip(arch, p, passes)
     dram = _dram(p, plan.tile_m, plan.tile_n, plan.keep_a > 0, plan.keep_b > 0)
     values, indices = (x / _dram_bytes_per_cycle(arch) for x in (dram["a"] + dram["b"] + dram["c"], dram["metadata"]))
     if arch.memories.double_buffered:
@@ -153,7 +153,7 @@ def _account(arch: SystolicArch, p: Products, plan: Plan, name: str) -> Timing:
     )  # fmt: skip
 
 
-def _on_chip(arch: SystolicArch, p: Products, passes: Passes) -> Waterfall:
+def on_chip(arch: SystolicArch, p: Products, passes: Passes) -> Waterfall:
     """The waterfall down to the array: everything but DRAM and launch."""
     fall = Waterfall(p.useful / _peak(arch, p))
     fall.at_least("unskipped", p.executed / _peak(arch, p))
@@ -170,10 +170,10 @@ def _on_chip(arch: SystolicArch, p: Products, passes: Passes) -> Waterfall:
     return fall
 
 
-def _with_dram(arch: SystolicArch, on_chip: np.ndarray, traffic: np.ndarray) -> np.ndarray:
+def _with_dram(arch: SystolicArch, cycles: np.ndarray, traffic: np.ndarray) -> np.ndarray:
     """Cycles with DRAM, which works beside the array only where buffers are doubled."""
     transfer = traffic / _dram_bytes_per_cycle(arch)
-    return np.maximum(on_chip, transfer) if arch.memories.double_buffered else on_chip + transfer
+    return np.maximum(cycles, transfer) if arch.memories.double_buffered else cycles + transfer
 
 
 def _widening(p: Products, passes: Passes) -> np.ndarray:

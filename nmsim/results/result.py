@@ -221,7 +221,7 @@ class Result:
 
     def timeline(self) -> pd.DataFrame:
         """Start and end of every tile; only the event engine keeps it."""
-        raise UnsupportedError("a timeline needs the event engine, which this version does not have yet")
+        raise UnsupportedError('a timeline needs the event engine: simulate(…, engine="event")')
 
     @property
     def assumptions(self) -> tuple[str, ...]:

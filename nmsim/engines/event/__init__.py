@@ -1,0 +1,1 @@
+"""The event engine: the plan of the analytic engine, executed piece by piece on SimPy."""

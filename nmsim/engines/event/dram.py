@@ -1,0 +1,100 @@
+"""DRAM: transfers in flight divide its bandwidth evenly; whole cycles, whole numbers, the same bits every time."""
+
+from __future__ import annotations
+
+from collections import deque
+from fractions import Fraction
+from math import lcm
+
+import simpy
+
+STREAMS = 8
+"""Transfers that can be in flight: two of each of up to four threads."""
+SCALE = lcm(*range(1, STREAMS + 1))
+
+
+class Clock(simpy.Environment):
+    """An environment whose time is a whole number of cycles."""
+
+    @property
+    def now(self) -> int:
+        """The present cycle."""
+        return int(self._now)
+
+
+class Transfer(simpy.Event):
+    """A transfer of which `left` units of work are to be done; it succeeds when there are none."""
+
+    left: int
+
+
+class Dram:
+    """Off-chip memory of `bytes_per_cycle`, shared fluidly by at most `channels` transfers; others wait their turn.
+
+    Work is counted in units of 1/(q SCALE) bytes for a bandwidth of p/q bytes per cycle, so that the share of each of
+    up to STREAMS transfers is a whole number of units per cycle. A transfer ends with the cycle in which its last
+    byte moves. With `private` each stream has the bandwidth to itself, as in a linear pipeline.
+    """
+
+    def __init__(self, env: Clock, bytes_per_cycle: Fraction, channels: int | None = None, private: bool = False):
+        self.env = env
+        self.unit = bytes_per_cycle.denominator * SCALE
+        self.rate = bytes_per_cycle.numerator * SCALE
+        self.channels = min(channels or STREAMS, STREAMS)
+        self.private = private
+        self.active: list[Transfer] = []
+        self.waiting: deque[Transfer] = deque()
+        self.since = 0
+        self.wake = -1
+
+    def transfer(self, size: int) -> Transfer:
+        """Start moving `size` bytes."""
+        moved = Transfer(self.env)
+        moved.left = size * self.unit
+        self.advance()
+        (self.active if len(self.active) < self.channels else self.waiting).append(moved)
+        self._arm()
+        return moved
+
+    def advance(self) -> None:
+        """Bring the work left of each transfer up to now."""
+        now = self.env.now
+        if self.active and now > self.since:
+            served = (now - self.since) * (self.rate if self.private else self.rate // len(self.active))
+            for transfer in self.active:
+                transfer.left -= served
+        self.since = now
+
+    def bytes_left(self, transfer: Transfer) -> int:
+        """Bytes of a transfer still to move, rounded up."""
+        return -(-max(transfer.left, 0) // self.unit)
+
+    def rearm(self) -> None:
+        """Set the alarm anew after what is left of some transfer has changed."""
+        if self.active:
+            self._arm()
+
+    def _arm(self) -> None:
+        """Wake up when the next transfer can have ended; an earlier alarm that stands is kept and set anew then."""
+        rate = self.rate if self.private else self.rate // len(self.active)
+        least = self.active[0].left if len(self.active) == 1 else min(t.left for t in self.active)
+        wait = -(-max(least, 0) // rate)
+        at = self.since + wait
+        if self.wake < 0 or at < self.wake:
+            self.wake = at
+            self.env.timeout(wait, at).callbacks.append(self._on_alarm)
+
+    def _on_alarm(self, alarm: simpy.Event) -> None:
+        if alarm.value != self.wake:
+            return
+        self.wake = -1
+        self.advance()
+        ended = [t for t in self.active if t.left <= 0]
+        if ended:
+            self.active = [t for t in self.active if t.left > 0]
+            while self.waiting and len(self.active) < self.channels:
+                self.active.append(self.waiting.popleft())
+            for transfer in ended:
+                transfer.succeed()
+        if self.active:
+            self._arm()

@@ -1,0 +1,88 @@
+"""Streams of what is no product of a systolic array: kernels of a GPU, and work of the vector, pruning and update
+lanes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nmsim.arch.schema import ACCUMULATOR_BYTES, SystolicArch, TensorCoreArch
+from nmsim.engines.event.stream import Piece, Run, Stream, even
+from nmsim.engines.tiling import ceil_div
+from nmsim.engines.timing import Timing, total
+from nmsim.workloads.optable import Workload
+
+PIECES = 32
+"""Least number of pieces of an op of lanes, and slices of a wave (or of all waves, where they are more)."""
+
+
+def kernels(arch: TensorCoreArch, work: Workload, timing: Timing) -> list[Stream]:
+    """The waves of each product: the cores' cycles are those of the analytic engine, spread evenly over the waves.
+
+    What the analytic engine adds for writing results comes here as stores instead. A kernel that gathers has no tiles;
+    its outputs are taken as parts of their own, so that its waves are even.
+    """
+    causes = timing.causes
+    launch, dram = causes["launch"], total(timing.dram)
+    cores = sum((x for name, x in causes.items() if name not in ("launch", "dram")), np.zeros(len(work)))
+    tile_m, tile_n, split = (np.maximum(timing.plan[x], 1.0) for x in ("tile_m", "tile_n", "split_k"))
+    m, n, count = (work[x].astype(float) for x in ("m", "n", "count"))
+    parts = ceil_div(m, tile_m) * ceil_div(n, tile_n) * count * split
+    waves = ceil_div(parts, float(arch.cores.count))
+    resident = np.maximum(np.floor(arch.kernels.accumulators / (tile_m * tile_n * ACCUMULATOR_BYTES)), 1.0)
+    per_cycle = bytes_per_cycle(arch) * arch.kernels.dram_efficiency
+    writing = timing.dram["c"] / per_cycle / resident
+    cores = cores - np.where(
+        causes.get("dram", np.zeros(len(work))) > 0, 0.0, np.minimum(writing, causes["fill_drain"])
+    )
+    stored = np.ceil(timing.dram["c"])
+    rows = zip(dram - timing.dram["c"], cores, stored, timing.executed + 0 * m, waves, launch, strict=True)
+    return [
+        Stream("cores", _waves(Piece(*(int(np.round(x)) for x in row[:4])), int(row[4])), lead=int(np.ceil(row[5])))
+        for row in rows
+    ]
+
+
+def _waves(whole: Piece, waves: int) -> tuple[Run, ...]:
+    """A kernel as waves of equal pieces; a wave loads in slices, and stores when it is done."""
+    slices = max(1, PIECES // waves)
+    if slices == 1:
+        return even(whole, waves)
+    runs = []
+    for piece, times in ((run.pieces[0], run.times) for run in even(whole, waves)):
+        sliced = [p for run in even(piece._replace(store=0), slices) for p in run.pieces * run.times]
+        sliced[-1] = sliced[-1]._replace(store=piece.store)
+        runs.append(Run(tuple(sliced), times))
+    return tuple(runs)
+
+
+def lanes(arch: SystolicArch | TensorCoreArch, work: Workload, timing: Timing) -> list[Stream]:
+    """The stream of each op that is no product, on the lanes that do it."""
+    launch = np.ceil(timing.causes["launch"] + np.zeros(len(work)))
+    cycles = np.ceil(np.round(timing.causes["useful"], 6))
+    dram = {name: np.ceil(np.round(size, 6)) for name, size in timing.dram.items()}
+    writes_indices = work.is_stage("PRUNE")
+    out = dram["c"] + np.where(writes_indices, dram["metadata"], 0.0)
+    elements = work["m"].astype(float) * work["n"] * work["count"]
+    units = _units(arch, work)
+    found = []
+    for i in range(len(work)):
+        read = int(total(dram)[i] - out[i]) if i < len(out) else 0
+        whole = Piece(read, int(cycles[i]), int(out[i]), int(elements[i]))
+        pieces = max(1, min(PIECES, max(whole.cycles, whole.load, whole.store)))
+        found.append(Stream(units[i], even(whole, pieces), lead=int(launch[i])))
+    return found
+
+
+def _units(arch: SystolicArch | TensorCoreArch, work: Workload) -> list[str]:
+    names = np.full(len(work), "vector", dtype=object)
+    if isinstance(arch, SystolicArch):
+        if arch.reduction_engine is not None:
+            names[work.is_stage("PRUNE")] = "SORE"
+        if arch.update_engine is not None:
+            names[work.is_kind("optimizer")] = "WUVE"
+    return list(names)
+
+
+def bytes_per_cycle(arch: SystolicArch | TensorCoreArch) -> float:
+    """Bytes of DRAM that streams get in a cycle."""
+    return arch.memories.dram.bandwidth * arch.memories.dram.efficiency / arch.clock
