@@ -194,8 +194,9 @@ class _Run:
 
     def _memory(self, stream: Stream) -> Memory:
         per_cycle = others.bytes_per_cycle(self.arch)
-        if isinstance(self.arch, TensorCoreArch) and stream.unit == "cores":
-            per_cycle *= self.arch.kernels.dram_efficiency
+        if isinstance(self.arch, TensorCoreArch):
+            parts = self.arch.kernels if stream.unit == "cores" else self.arch.vector
+            per_cycle *= parts.dram_efficiency
         return Memory(Fraction(per_cycle).limit_denominator(FINEST), self.arch.memories.dram.channels)
 
 

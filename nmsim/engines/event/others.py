@@ -56,8 +56,11 @@ def _waves(whole: Piece, waves: int) -> tuple[Run, ...]:
 
 
 def lanes(arch: SystolicArch | TensorCoreArch, work: Workload, timing: Timing) -> list[Stream]:
-    """The stream of each op that is no product, on the lanes that do it."""
-    launch = np.ceil(timing.causes["launch"] + np.zeros(len(work)))
+    """The stream of each op that is no product, on the lanes that do it.
+
+    Rows that a GPU reads again from L2 take their time before the first piece: nothing hides it.
+    """
+    launch = np.ceil(timing.causes["launch"] + timing.causes.get("l2", 0.0) + np.zeros(len(work)))
     cycles = np.ceil(np.round(timing.causes["useful"], 6))
     dram = {name: np.ceil(np.round(size, 6)) for name, size in timing.dram.items()}
     writes_indices = work.is_stage("PRUNE")
