@@ -81,9 +81,8 @@ def stream_w(machine: str, bytes_per_second: float) -> float:
     """Watts of a board that copies a long vector at this rate."""
     builder = WorkloadBuilder("stream")
     builder.add("copy", "VECTOR", "copy", m=LARGE, n=1, a_elements=LARGE, c_elements=LARGE)
-    arch = load_arch(
-        machine, {"memories.dram.bandwidth": f"{bytes_per_second / 1e9} GB/s", "memories.dram.efficiency": 1}
-    )
+    dram = {"memories.dram.bandwidth": f"{bytes_per_second / 1e9} GB/s", "memories.dram.efficiency": 1}
+    arch = load_arch(machine, dram | {"vector.dram_efficiency": 1})
     return simulate(arch, builder.build()).power_w
 
 
