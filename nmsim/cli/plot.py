@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from nmsim.cli import plot_inputs as inputs
 from nmsim.cli.parser import one_of, pair, whole_or_none, word
@@ -108,6 +108,13 @@ def _roofline(args: argparse.Namespace) -> Picture:
     from nmsim.report.plots import plot_roofline
 
     return _titled(plot_roofline(inputs.simulated(args)), args)
+
+
+def _timeline(args: argparse.Namespace) -> Picture:
+    from nmsim.engines.event.result import EventResult
+    from nmsim.report.timeline import plot_timeline
+
+    return _titled(plot_timeline(cast(EventResult, inputs.simulated(args, "event"))), args)
 
 
 def _energy(args: argparse.Namespace) -> Picture:
@@ -219,6 +226,10 @@ KINDS = {
     "heatmap": Kind(
         _heatmap, "a column over two others", _TABLE,
         "rows.csv --x array.rows --y memories.dram.bandwidth --value latency_s -o map.png", ("x", "y", "value", *ROWS),
+    ),
+    "timeline": Kind(
+        _timeline, "what every unit of a machine does over time, by the event engine", _MACHINE,
+        "sat_vcu1525 resnet9 --batch 32 --recipe bdwp --pattern 2:8 -o timeline.png", WORK,
     ),
     "training": Kind(
         _training, "loss, accuracy and mask flips over the steps of training runs",

@@ -28,7 +28,7 @@ def is_saved(text: str) -> bool:
     return Path(text).is_dir() or text.endswith(".json")
 
 
-def simulated(args: argparse.Namespace) -> Result:
+def simulated(args: argparse.Namespace, engine: str = "analytic") -> Result:
     """The result of the machine and workload named; what a reader must know first goes to stderr."""
     from nmsim.arch.load import read_arch
     from nmsim.cli.check import machine
@@ -40,7 +40,7 @@ def simulated(args: argparse.Namespace) -> Result:
     if is_saved(args.inputs[0]):
         raise WrongInputsError("not a saved result: name the machine and workload again, simulating is quick")
     arch, args.workload = args.inputs
-    result = simulate(machine(read_arch(arch, dict(args.overrides or []), "--set")), workload_of(args))
+    result = simulate(machine(read_arch(arch, dict(args.overrides or []), "--set")), workload_of(args), engine)
     for note in notes(result):
         print(f"nmsim: NOTE: {note}", file=sys.stderr)
     return result

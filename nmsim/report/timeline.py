@@ -7,12 +7,11 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from nmsim.report.style import COLUMN, GREY, LIGHT, RC, STAGE_COLOURS, scaled
+from nmsim.report.figures import Picture, picture
+from nmsim.report.style import COLUMN, GREY, LIGHT, STAGE_COLOURS, house_style, scaled
 from nmsim.report.tables import WIDTH, shorten
 
 if TYPE_CHECKING:
@@ -32,14 +31,12 @@ def tracks(frame: pd.DataFrame) -> list[str]:
     return [name for unit in units for name in (f"{unit} DMA in", unit, f"{unit} DMA out") if name in present]
 
 
-def plot_timeline(result: EventResult, timeline: pd.DataFrame | None = None) -> Figure:
+def plot_timeline(result: EventResult, timeline: pd.DataFrame | None = None) -> Picture:
     """A row per unit, coloured by stage, over the DRAM bandwidth in use; `timeline` may be an excerpt of the run's."""
     frame = result.timeline() if timeline is None else timeline
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update(RC)
+    with house_style():
         names = tracks(frame)
-        figure = Figure(figsize=(1.6 * COLUMN, 1.6 + 0.3 * len(names)))
+        figure = picture(1.6 * COLUMN, 1.6 + 0.3 * len(names))
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[max(len(names), 2), 2])
         seconds = frame[["start_cycle", "end_cycle"]].to_numpy() / result.arch.clock
         factor, unit = scaled([float(seconds.max(initial=0.0))])
