@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import insort
 from fractions import Fraction
 from math import lcm
 
@@ -23,9 +23,19 @@ class Clock(simpy.Environment):
 
 
 class Transfer(simpy.Event):
-    """A transfer of which `left` units of work are to be done; it succeeds when there are none."""
+    """A transfer of which `left` units of work are to be done; it succeeds when there are none.
+
+    `turn` is the cycle in which it was asked for and, among those of one cycle, its rank; `began` the cycle in which
+    it got a channel.
+    """
 
     left: int
+    turn: tuple[int, int]
+    began: int
+
+
+def _turn(transfer: Transfer) -> tuple[int, int]:
+    return transfer.turn
 
 
 class Dram:
@@ -33,7 +43,8 @@ class Dram:
 
     Work is counted in units of 1/(q SCALE) bytes for a bandwidth of p/q bytes per cycle, so that the share of each of
     up to STREAMS transfers is a whole number of units per cycle. A transfer ends with the cycle in which its last
-    byte moves. With `private` each stream has the bandwidth to itself, as in a linear pipeline.
+    byte moves. Channels are given by turn, so that the order of what happens within a cycle decides nothing. With
+    `private` each stream has the bandwidth to itself, as in a linear pipeline.
     """
 
     def __init__(self, env: Clock, bytes_per_cycle: Fraction, channels: int | None = None, private: bool = False):
@@ -43,18 +54,32 @@ class Dram:
         self.channels = min(channels or STREAMS, STREAMS)
         self.private = private
         self.active: list[Transfer] = []
-        self.waiting: deque[Transfer] = deque()
+        self.waiting: list[Transfer] = []
         self.since = 0
         self.wake = -1
 
-    def transfer(self, size: int) -> Transfer:
-        """Start moving `size` bytes."""
+    def transfer(self, size: int, rank: int) -> Transfer:
+        """Start moving `size` bytes; of those asked for in one cycle, the lowest ranks get channels first."""
         moved = Transfer(self.env)
-        moved.left = size * self.unit
+        moved.left, moved.turn = size * self.unit, (self.env.now, rank)
         self.advance()
-        (self.active if len(self.active) < self.channels else self.waiting).append(moved)
+        insort(self.waiting, moved, key=_turn)
+        self._admit()
         self._arm()
         return moved
+
+    def _admit(self) -> None:
+        """Give free channels to those whose turn it is, and those that nothing has moved on yet to an earlier turn."""
+        while self.waiting:
+            if len(self.active) >= self.channels:
+                last = max(self.active, key=lambda t: (t.began, t.turn))
+                if last.began < self.env.now or last.turn < self.waiting[0].turn:
+                    return
+                self.active.remove(last)
+                insort(self.waiting, last, key=_turn)
+            first = self.waiting.pop(0)
+            first.began = self.env.now
+            self.active.append(first)
 
     def advance(self) -> None:
         """Bring the work left of each transfer up to now."""
@@ -92,8 +117,7 @@ class Dram:
         ended = [t for t in self.active if t.left <= 0]
         if ended:
             self.active = [t for t in self.active if t.left > 0]
-            while self.waiting and len(self.active) < self.channels:
-                self.active.append(self.waiting.popleft())
+            self._admit()
             for transfer in ended:
                 transfer.succeed()
         if self.active:

@@ -169,6 +169,7 @@ class Thread:
 
     def __init__(self, machine: Machine, number: int, ops: tuple[int, ...]):
         self.machine, self.ops, self.env, self.dram = machine, ops, machine.env, machine.dram
+        self.number = number
         self.fetched = machine.segment.fetched if number == 0 else 0
         self.prefetch = machine.segment.prefetch if number == 0 else 0
         self.rep = self.times = self.run = self.place = 0
@@ -237,7 +238,7 @@ class Thread:
                         if size > 0:
                             self.load_start = machine.now
                             self.events += 1
-                            self.loading = self.dram.transfer(size)
+                            self.loading = self.dram.transfer(size, 2 * self.number)
                             yield self.loading
                             self.events += 1
                             self.loading = None
@@ -260,7 +261,7 @@ class Thread:
             while self.filled >= self.machine.depth:
                 yield self._sleep("in")
             self.events += 1
-            self.loading = self.dram.transfer(self.prefetch)
+            self.loading = self.dram.transfer(self.prefetch, 2 * self.number)
             yield self.loading
             self.events += 1
             self.loading, self.prefetch = None, 0
@@ -309,7 +310,7 @@ class Thread:
             elif not self.left[op] and not self.unstored[op]:
                 machine.end(op)
             if item.block_ends and machine.steady:
-                machine.steady.look(self)
+                machine.steady.ask(self)
 
     def _dma_out(self) -> Generator[simpy.Event, Any, None]:
         machine, computed = self.machine, self.computed
@@ -319,7 +320,7 @@ class Thread:
             item = computed.popleft()
             self.store_start = machine.now
             self.events += 1
-            self.storing, self.storing_op = self.dram.transfer(item.piece.store), item.op
+            self.storing, self.storing_op = self.dram.transfer(item.piece.store, 2 * self.number + 1), item.op
             yield self.storing
             self.events += 1
             self.storing, self.storing_op = None, -1

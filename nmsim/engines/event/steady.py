@@ -10,13 +10,30 @@ The end is the same to the cycle.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import simpy
 
 if TYPE_CHECKING:
     from nmsim.engines.event.machine import Machine, Thread
 
 REMEMBERED = 512
 """States of a thread kept to compare with; a period of more blocks than that is simulated in full."""
+
+
+LATE = 2
+"""A priority after all that SimPy gives by itself."""
+
+
+class CycleEnd(simpy.Event):
+    """Happens when everything else of the present cycle has."""
+
+    callbacks: list[Any]
+
+    def __init__(self, env: simpy.Environment):
+        super().__init__(env)
+        self._ok, self._value = True, None
+        env.schedule(self, priority=LATE)  # type: ignore[arg-type]
 
 
 class Skip(NamedTuple):
@@ -39,7 +56,10 @@ class Seen(NamedTuple):
 
 
 class Steady:
-    """Finds recurring states at the ends of blocks, and leaves out what would only repeat."""
+    """Finds recurring states at the ends of cycles in which blocks end, and leaves out what would only repeat.
+
+    At the end of a cycle all that happens in it has happened: a state then holds nothing that is about to change.
+    """
 
     def __init__(self, machine: Machine):
         self.machine = machine
@@ -47,10 +67,22 @@ class Steady:
         self.quiet: dict[Thread, int] = dict.fromkeys(machine.threads, -1)
         self.skips: list[Skip] = []
         self.cycles = 0
+        self.asking: dict[Thread, None] = {}
 
-    def look(self, thread: Thread) -> None:
-        """Compare the state of a thread that ended a block with those met before."""
-        if thread.rep + 1 >= thread.times:
+    def ask(self, thread: Thread) -> None:
+        """Compare the state of a thread that ended a block with those met before, when this cycle is over."""
+        if thread.rep + 2 < thread.times:
+            if not self.asking:
+                CycleEnd(self.machine.env).callbacks.append(self._look_at_all)
+            self.asking[thread] = None
+
+    def _look_at_all(self, _: Any) -> None:
+        asking, self.asking = self.asking, {}
+        for thread in asking:
+            self._look(thread)
+
+    def _look(self, thread: Thread) -> None:
+        if thread.rep + 2 >= thread.times:
             return
         machine, seen = self.machine, self.seen[thread]
         others = [other for other in machine.threads if other is not thread]
@@ -72,12 +104,14 @@ class Steady:
         if step <= 0 or period <= 0 or min(gone, default=0) < 0:
             return
         room = [(left - 1) // less for left, less in zip(now.others, gone, strict=True) if less > 0]
-        times = min([(thread.times - 1 - thread.rep) // step, *room])
+        times = min([(thread.times - 2 - thread.rep) // step, *room])  # the last block may free its buffers otherwise
         if times < 1:
             return
         thread.skip(times * step, times * period)
         for other in others:
             other.hurry(times * period, times, [gone.pop(0) for _ in other.under_way()])
+        for states in self.seen.values():
+            states.clear()
         self.skips.append(Skip(before.spans, now.spans, times, period))
         self.cycles += times * period
         self.machine.dram.rearm()
