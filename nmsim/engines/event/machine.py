@@ -183,7 +183,8 @@ class Thread:
         self.load_start = self.unit_start = self.store_start = 0
         self.loading: Transfer | None = None
         self.storing: Transfer | None = None
-        self.storing_op = -1
+        self.stored: Item | None = None
+        self.load_size = 0
         self.asleep: dict[str, simpy.Event | None] = {"in": None, "unit": None, "out": None}
         self.left = {op: machine.segment.jobs[op].stream.length for op in ops}
         self.unstored = dict.fromkeys(ops, 0)
@@ -236,7 +237,7 @@ class Thread:
                         size = piece.load - self.fetched
                         self.fetched = 0
                         if size > 0:
-                            self.load_start = machine.now
+                            self.load_start, self.load_size = machine.now, size
                             self.events += 1
                             self.loading = self.dram.transfer(size, 2 * self.number)
                             yield self.loading
@@ -320,10 +321,10 @@ class Thread:
             item = computed.popleft()
             self.store_start = machine.now
             self.events += 1
-            self.storing, self.storing_op = self.dram.transfer(item.piece.store, 2 * self.number + 1), item.op
+            self.storing, self.stored = self.dram.transfer(item.piece.store, 2 * self.number + 1), item
             yield self.storing
             self.events += 1
-            self.storing, self.storing_op = None, -1
+            self.storing = self.stored = None
             machine.spans.append(Span(item.op, STORE, self.store_start, machine.now, item.piece.store))
             self.pending -= 1
             self._wake("unit")
@@ -364,8 +365,8 @@ class Thread:
             self.op, self.run, self.place, self.ahead, self.filled, self.held, self.pending, self.fetched, busy,
             max(self.leads_until - self.env.now, 0),
             -1 if self.loading is None else self.loading.left, -1 if self.storing is None else self.storing.left,
-            tuple(item[1:] for item in self.loaded), self.storing_op,
-            0 if self.loading is None else machine.now - self.load_start,
+            tuple(item[1:] for item in self.loaded), self.stored and (self.stored.op, self.stored.piece.store),
+            0 if self.loading is None else (machine.now - self.load_start, self.load_size),
             0 if self.storing is None else machine.now - self.store_start,
             tuple((item.op, item.piece.store) for item in self.computed),
             *(event is None for event in self.asleep.values()),
