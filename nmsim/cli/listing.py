@@ -183,11 +183,25 @@ def _training() -> list[Row]:
     return rows
 
 
+def _sweeps() -> list[Row]:
+    from nmsim import library
+    from nmsim.specfile import read
+    from nmsim.sweeps.points import Points
+    from nmsim.sweeps.space import space_of
+
+    rows: list[Row] = []
+    for name in library.names("workloads/sweeps"):
+        space = space_of(read(library.find("workloads/sweeps", name)))
+        rows.append({"name": name, "points": len(Points(space)), "title": space.title})
+    return rows
+
+
 LISTS: dict[str, Callable[[], list[Row]]] = {
     "arch": _arches,
     "workloads": _workloads,
     "training": _training,
     "recipes": _recipes,
+    "sweeps": _sweeps,
     "metrics": _metrics,
     "causes": _causes,
     "components": _components,
