@@ -34,7 +34,8 @@ CAUSE_COLOURS = {
 
 COMPONENT_COLOURS = {
     "mac": BLUE, "cores": SKY, "buffers": GREEN, "dram": ORANGE, "vector": PURPLE, "reduction": VERMILION,
-    "static": "#A6A6A6", "select": "#B30059", "registers": YELLOW, "noc": "#7F4A00", "stream": "#5D5D5D", "update": BLACK,
+    "static": "#A6A6A6", "select": "#B30059", "registers": YELLOW, "noc": "#7F4A00", "stream": "#5D5D5D",
+    "update": BLACK,
 }  # fmt: skip
 SERIES = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK, "#7F4A00", YELLOW)
 """Colours of series without a meaning of their own, each with its mark, so that colour never stands alone."""

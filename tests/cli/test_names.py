@@ -17,7 +17,7 @@ from nmsim.workloads.optable import DTYPES, FORMATS, STAGES
 
 NAMES = {
     "arch": library.names("arch_configs"), "workloads": library.names("workloads"),
-    "recipes": library.names("workloads/recipes"),
+    "recipes": library.names("workloads/recipes"), "sweeps": library.names("workloads/sweeps"),
     "metrics": METRICS, "causes": CAUSES, "components": COMPONENTS, "formats": FORMATS, "dtypes": DTYPES,
     "training": library.names("workloads/training"), "energy": library.names("arch_configs/energy"),
 }  # fmt: skip
