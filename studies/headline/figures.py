@@ -22,6 +22,8 @@ PATTERNS = {
     "dense": (style.BLACK, "*"), "4:8": (style.PURPLE, "P"), "2:4": (style.BLUE, "o"), "1:4": (style.GREEN, "s"),
     "2:8": (style.SKY, "D"), "1:8": (style.ORANGE, "v"), "1:16": (style.VERMILION, "^"),
 }  # fmt: skip
+LONGEST = 1.15
+"""Recipes that take more than so many times the dense run are in the table alone."""
 AXES = {"train_s": "training time", "train_j": "training energy"}
 
 
@@ -45,8 +47,9 @@ def _pareto(rows: pd.DataFrame, what: str) -> Any:
     figure, axes = plt.subplots(len(RANKED), len(MACHINES), figsize=(style.COLUMN, 5.6), sharex="col", sharey="row")
     for line, task in zip(axes, RANKED, strict=True):
         for axis, machine in zip(line, MACHINES, strict=True):
-            here = rows[(rows["task"] == task) & rows["usual_length"]]
-            cost = here[f"large.{machine}.{what}.over_dense"].to_numpy()
+            name = f"large.{machine}.{what}.over_dense"
+            here = rows[(rows["task"] == task) & rows["usual_length"] & (rows[name] <= LONGEST)]
+            cost = here[name].to_numpy()
             for pattern, (colour, marker) in PATTERNS.items():
                 own = (here["pattern"] == pattern).to_numpy()
                 axis.plot(cost[own], 100 * here["accuracy"][own], marker, color=colour, ms=3, label=pattern, mew=0)
