@@ -16,6 +16,26 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class OfSums:
+    """The figure of a whole that is made of two sums over its ops, such as their ratio; `make` also takes arrays."""
+
+    parts: tuple[str, str]
+    make: Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+    def __call__(self, result: Result) -> float:
+        """The figure of a result."""
+        return float(self.make(*(np.asarray(_sum(result, part)) for part in self.parts)))
+
+
+def _sum(result: Result, part: str) -> float:
+    return result.total_of(result.seconds_at_peak()) if part == SECONDS_AT_PEAK else result.metric(part)
+
+
+SECONDS_AT_PEAK = "seconds_at_peak"
+"""The one sum that is no metric of its own."""
+
+
+@dataclass(frozen=True)
 class Metric:
     """A figure of a result.
 
@@ -47,8 +67,8 @@ def _ratio(above: np.ndarray | float, below: np.ndarray | float) -> np.ndarray:
     return np.divide(above, below, out=np.zeros(below.shape), where=below > 0)
 
 
-def _share(above: str, below: str, factor: float = 1.0) -> Callable[[Result], float]:
-    return lambda r: factor * float(_ratio(r.metric(above), r.metric(below)))
+def _share(above: str, below: str, factor: float = 1.0) -> OfSums:
+    return OfSums((above, below), lambda a, b: factor * _ratio(a, b))
 
 
 def _area(result: Result) -> float:
@@ -67,10 +87,10 @@ _ALL = (
            lambda r: _ratio(r.per_op("energy_j"), r.per_op("latency_s")), _share("energy_j", "latency_s")),
     Metric("edp", "J s", "energy-delay product", "energy_j x latency_s",
            lambda r: r.per_op("energy_j") * r.per_op("latency_s"),
-           lambda r: r.metric("energy_j") * r.metric("latency_s")),
+           OfSums(("energy_j", "latency_s"), lambda energy, time: energy * time)),
     Metric("ed2p", "J s2", "energy-delay-squared product", "energy_j x latency_s^2",
            lambda r: r.per_op("energy_j") * r.per_op("latency_s") ** 2,
-           lambda r: r.metric("energy_j") * r.metric("latency_s") ** 2),
+           OfSums(("energy_j", "latency_s"), lambda energy, time: energy * time**2)),
     Metric("energy_kwh", "kWh", "energy drawn, in kilowatt-hours", "energy_j / 3.6e6",
            lambda r: r.per_op("energy_j") / 3.6e6),
     Metric("tops_w_executed", "TOPS/W", "executed operations per joule; two a multiply-accumulate",
@@ -100,7 +120,7 @@ _ALL = (
     Metric("utilization", "1", "share of the multiply units' peak that is spent on executed multiply-accumulates",
            "macs_executed / (peak multiply-accumulates per second x latency_s)",
            lambda r: _ratio(r.seconds_at_peak(), r.per_op("latency_s")),
-           lambda r: float(_ratio(r.total_of(r.seconds_at_peak()), r.metric("latency_s")))),
+           _share(SECONDS_AT_PEAK, "latency_s")),
     Metric("throughput_executed", "MAC/s", "executed multiply-accumulates per second", "macs_executed / latency_s",
            lambda r: _ratio(r.columns["macs_executed"], r.per_op("latency_s")), _share("macs_executed", "latency_s")),
     Metric("throughput_dense_equivalent", "MAC/s",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from nmsim.arch.capability import skips
 from nmsim.arch.fleet import watched, with_numbers
 from nmsim.arch.schema import AnyArch
 from nmsim.engines import analytic
-from nmsim.results.metrics import METRICS
+from nmsim.results.metrics import METRICS, SECONDS_AT_PEAK, OfSums
 from nmsim.results.result import Result
 from nmsim.sweeps.columns import Column, combine
 from nmsim.sweeps.ops import Ops
@@ -19,26 +19,10 @@ from nmsim.sweeps.ops import Ops
 BLOCK = 1 << 16
 """Pairs of an op and a machine that are evaluated at a time, which bounds the memory."""
 
-SUMS = (*(name for name, metric in METRICS.items() if metric.total is None), "seconds_at_peak")
+SUMS = (*(name for name, metric in METRICS.items() if metric.total is None), SECONDS_AT_PEAK)
 """Figures of a workload that are sums over its ops."""
 
-
-def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """above / below, 0 where below is."""
-    return np.divide(above, below, out=np.zeros(len(below)), where=below != 0)
-
-
-_DERIVED: dict[str, tuple[tuple[str, str], Callable[[np.ndarray, np.ndarray], np.ndarray]]] = {
-    "power_w": (("energy_j", "latency_s"), _ratio),
-    "edp": (("energy_j", "latency_s"), lambda energy, time: energy * time),
-    "ed2p": (("energy_j", "latency_s"), lambda energy, time: energy * time**2),
-    "tops_w_executed": (("macs_executed", "energy_j"), lambda macs, energy: 2e-12 * _ratio(macs, energy)),
-    "tops_w_dense_equivalent": (("macs_dense", "energy_j"), lambda macs, energy: 2e-12 * _ratio(macs, energy)),
-    "utilization": (("seconds_at_peak", "latency_s"), _ratio),
-    "throughput_executed": (("macs_executed", "latency_s"), _ratio),
-    "throughput_dense_equivalent": (("macs_dense", "latency_s"), _ratio),
-    "intensity": (("macs_executed", "dram_bytes"), _ratio),
-}
+_DERIVED = {name: metric.total for name, metric in METRICS.items() if isinstance(metric.total, OfSums)}
 """Figures that are made of two sums."""
 
 FIGURES = (*SUMS[:-1], *_DERIVED)
@@ -47,7 +31,9 @@ FIGURES = (*SUMS[:-1], *_DERIVED)
 
 def sums_for(metrics: Sequence[str]) -> list[str]:
     """The sums that these metrics are made of."""
-    return list(dict.fromkeys(part for name in metrics for part in (_DERIVED[name][0] if name in _DERIVED else [name])))
+    return list(
+        dict.fromkeys(part for name in metrics for part in (_DERIVED[name].parts if name in _DERIVED else [name]))
+    )
 
 
 def figures(metrics: Sequence[str], sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -55,8 +41,8 @@ def figures(metrics: Sequence[str], sums: Mapping[str, np.ndarray]) -> dict[str,
     found = {}
     for name in metrics:
         if name in _DERIVED:
-            parts, make = _DERIVED[name]
-            found[name] = make(*(sums[part] for part in parts))
+            whole = _DERIVED[name]
+            found[name] = whole.make(*(sums[part] for part in whole.parts))
         else:
             found[name] = sums[name]
     return found
@@ -138,7 +124,7 @@ def _figures(fleet: Any, ops: Ops, rows: np.ndarray, names: Sequence[str]) -> np
 
 
 def _per_op(result: Result, name: str) -> np.ndarray:
-    return result.seconds_at_peak() if name == "seconds_at_peak" else result.per_op(name)
+    return result.seconds_at_peak() if name == SECONDS_AT_PEAK else result.per_op(name)
 
 
 def product_sums(
