@@ -35,13 +35,18 @@ class Devices(Spec):
     devices: dict[str, Device]
 
 
-class Overhead(Spec):
-    """Time added to every point of a data set, and how it is known."""
+class Known(Spec):
+    """How something is known: fitted, cited, or neither."""
 
-    value: Time
     calibrated: str = ""
     source: str = ""
     assumed: str = ""
+
+
+class Overhead(Known):
+    """Time added to every point of a data set, and how it is known."""
+
+    value: Time
 
 
 class Overheads(Spec):
@@ -51,13 +56,10 @@ class Overheads(Spec):
     overheads: dict[str, Overhead]
 
 
-class Library(Spec):
+class Library(Known):
     """What the kernels that ran a data set do otherwise than those of the machine's file, and how it is known."""
 
     overrides: dict[str, Any]
-    calibrated: str = ""
-    source: str = ""
-    assumed: str = ""
 
 
 class Libraries(Spec):
