@@ -11,6 +11,7 @@ import pandas as pd
 from nmsim.report import style
 from studies.headline.costs import MACHINES
 from studies.headline.table import front
+from studies.output import save_figures
 from studies.recipes.figures import NAMED, TITLES
 from studies.recipes.points import LENGTHENED, RANKED
 
@@ -30,16 +31,8 @@ AXES = {"train_s": "training time", "train_j": "training energy"}
 def draw_all(rows: pd.DataFrame, folder: Path) -> None:
     """Write every figure as PNG and SVG into the folder."""
     with plt.rc_context(style.RC):
-        for name, figure in (
-            ("time", _pareto(rows, "train_s")),
-            ("energy", _pareto(rows, "train_j")),
-            ("equal", _equal(rows)),
-        ):
-            for kind in ("png", "svg"):
-                figure.savefig(
-                    folder / f"{name}.{kind}", dpi=style.DPI, metadata={"Date": None} if kind == "svg" else None
-                )
-            plt.close(figure)
+        figures = {"time": _pareto(rows, "train_s"), "energy": _pareto(rows, "train_j"), "equal": _equal(rows)}
+        save_figures(figures, folder, ("png", "svg"))
 
 
 def _pareto(rows: pd.DataFrame, what: str) -> Any:

@@ -6,25 +6,22 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from nmsim.files import atomic_write
 from studies.headline.costs import LARGE, MACHINES
 from studies.headline.figures import MACHINE_TITLES, draw_all
 from studies.headline.table import HERE, front
+from studies.output import grid, write_results
 from studies.recipes.figures import TITLES
 from studies.recipes.points import RANKED
-from studies.recipes.report import grid
 
 README = HERE / "README.md"
-BEGIN, END = "<!-- results: written by `python -m studies.headline --report` -->", "<!-- end of results -->"
+BEGIN = "<!-- results: written by `python -m studies.headline --report` -->"
 SHOWN = ("2:4", "2:8", "1:16")
 
 
 def write_report(rows: pd.DataFrame) -> None:
     """Draw the figures and write the tables; the text around them stays as it is."""
     draw_all(rows, HERE)
-    body = "\n".join(_sections(rows))
-    before, _, rest = README.read_text().partition(BEGIN)
-    atomic_write(README, f"{before}{BEGIN}\n{body}\n{END}{rest.partition(END)[2]}")
+    write_results(README, BEGIN, _sections(rows))
 
 
 def _sections(rows: pd.DataFrame) -> Iterator[str]:

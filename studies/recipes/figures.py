@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from nmsim.report import style
+from studies.output import save_figures
 from studies.recipes.points import DECAYING, LENGTHENED, RANKED, RATES
 from studies.recipes.table import Difference, difference, lengthened, pick, usual
 
@@ -35,10 +36,7 @@ def draw_all(table: pd.DataFrame, folder: Path) -> None:
         "gradient": _gradient,
     }  # fmt: skip
     with plt.rc_context(style.RC):
-        for name, draw in figures.items():
-            figure = draw(table)
-            figure.savefig(folder / f"{name}.png", dpi=style.DPI)
-            plt.close(figure)
+        save_figures({name: draw(table) for name, draw in figures.items()}, folder)
 
 
 def _panels(height: float, rows: int = 1, **options: Any) -> tuple[Any, Any]:
@@ -71,7 +69,7 @@ def _order(rows: pd.DataFrame, column: str) -> list[str]:
     runs = rows[rows["task"].isin(RANKED)]
     at = runs[runs["column"] == column].groupby("recipe")["accuracy"].mean()
     names = [name for name in runs["recipe"].unique() if name != "dense"]
-    return sorted(names, key=lambda name: at.get(name, -1.0))
+    return sorted(names, key=lambda name: (at.get(name, -1.0), name))
 
 
 def _accuracy(table: pd.DataFrame) -> Any:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from nmsim.files import atomic_write
 from nmsim.sparsity.recipe import STAGES
+from studies.output import grid, write_results
 from studies.recipes.claims import lines
 from studies.recipes.figures import TITLES, draw_all
 from studies.recipes.points import DECAYING, RANKED, RATES, all_points
@@ -16,7 +16,7 @@ from studies.recipes.table import HERE, collect, pick, usual
 
 COLUMNS = ("4:8", "2:4", "1:4", "2:8", "1:8", "1:16", "2%")
 README = HERE / "README.md"
-BEGIN, END = "<!-- results: written by `python -m studies.recipes --report` -->", "<!-- end of results -->"
+BEGIN = "<!-- results: written by `python -m studies.recipes --report` -->"
 
 
 def write_report() -> None:
@@ -25,9 +25,7 @@ def write_report() -> None:
     errors = table[table["error"].notna()] if "error" in table else table[:0]
     table = table.drop(errors.index)
     draw_all(table, HERE)
-    body = "\n".join(_sections(table, errors))
-    before, _, rest = README.read_text().partition(BEGIN)
-    atomic_write(README, f"{before}{BEGIN}\n{body}\n{END}{rest.partition(END)[2]}")
+    write_results(README, BEGIN, _sections(table, errors))
 
 
 def _sections(table: pd.DataFrame, errors: pd.DataFrame) -> Iterator[str]:
@@ -39,11 +37,6 @@ def _sections(table: pd.DataFrame, errors: pd.DataFrame) -> Iterator[str]:
     yield from _costs(table)
     yield from _perplexities(table)
     yield from _errors(errors)
-
-
-def grid(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
-    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows]) + "\n"
 
 
 def _spread(rows: pd.DataFrame, value: str = "accuracy", scale: float = 100.0, digits: int = 1) -> str:
@@ -70,7 +63,7 @@ def _accuracies(table: pd.DataFrame, task: str) -> Iterator[str]:
     dense = pick(table, "dense", "dense")
     yield f"## {TITLES[task]}\n\nDense: {_spread(dense)} %.\n"
     columns = [c for c in COLUMNS if c in set(rows["column"])]
-    names = sorted(set(rows["recipe"]) - {"dense"}, key=lambda name: -_mean(pick(table, name, "1:16")))
+    names = sorted(set(rows["recipe"]) - {"dense"}, key=lambda name: (-_mean(pick(table, name, "1:16")), name))
     body = []
     for name in names:
         found = rows[rows["recipe"] == name]

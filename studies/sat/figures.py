@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from nmsim.report import style
+from studies.output import save_figures
 from studies.sat.points import ARRAYS, BANDWIDTHS, NETWORKS
 from studies.sat.run import STAGES, pick
 
@@ -44,10 +45,7 @@ def draw_all(table: pd.DataFrame, folder: Path) -> None:
         "speedup": _speedup, "stages": _stages, "ablation": _ablation, "sweeps": _sweeps
     }  # fmt: skip
     with plt.rc_context(style.RC):
-        for name, draw in figures.items():
-            figure = draw(table)
-            figure.savefig(folder / f"{name}.png", dpi=style.DPI)
-            plt.close(figure)
+        save_figures({name: draw(table) for name, draw in figures.items()}, folder)
 
 
 def _speedup(table: pd.DataFrame) -> Any:

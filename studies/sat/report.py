@@ -7,29 +7,27 @@ from collections.abc import Iterator
 import pandas as pd
 
 import nmsim
-from nmsim.files import atomic_write
+from studies.output import grid, write_results
 from studies.sat.claims import claims
 from studies.sat.figures import SWITCHED_OFF, draw_all
 from studies.sat.points import ARRAYS, BANDWIDTHS, MACHINE, NETWORKS
 from studies.sat.run import HERE, STAGES, pick, with_speedups
 
 README = HERE / "README.md"
-BEGIN, END = "<!-- results: written by `python -m studies.sat` -->", "<!-- end of results -->"
+BEGIN = "<!-- results: written by `python -m studies.sat` -->"
 
 
 def write_report(table: pd.DataFrame) -> None:
     """Write all that is made from the simulated points; the text around the tables stays as it is."""
     table = with_speedups(table)
     draw_all(table, HERE)
-    body = "\n".join(_sections(table))
-    before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
-    atomic_write(README, f"{before}{BEGIN}\n{body}\n{END}{rest.partition(END)[2]}")
+    write_results(README, BEGIN, _sections(table))
 
 
 def _sections(table: pd.DataFrame) -> Iterator[str]:
     yield f"\nEngine: {table['engine'].iloc[0]}.\n"
     yield "## What was expected, and what was seen\n"
-    yield _grid(
+    yield grid(
         ["expected", "seen", "appears"], [[c.expected, c.seen, "yes" if c.holds else "no"] for c in claims(table)]
     )
     yield from _networks(table)
@@ -40,11 +38,6 @@ def _sections(table: pd.DataFrame) -> Iterator[str]:
     yield from (
         f"- `{line.partition(' ')[0]}` {line.partition(' ')[2]}" for line in nmsim.load_arch(MACHINE).assumptions
     )
-
-
-def _grid(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
-    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows]) + "\n"
 
 
 def _networks(table: pd.DataFrame) -> Iterator[str]:
@@ -70,7 +63,7 @@ def _networks(table: pd.DataFrame) -> Iterator[str]:
         "by MACs",
         *(f"2:8 {s}" for s in STAGES),
     ]
-    yield _grid(head, body)
+    yield grid(head, body)
     yield "![speed-up](speedup.png) ![stages](stages.png)\n"
 
 
@@ -84,7 +77,7 @@ def _ablation(table: pd.DataFrame) -> Iterator[str]:
         rows = pick(table, "ablation", label)
         ratios = [(rows[f"{r}_s"].to_numpy() / base[f"{r}_s"].to_numpy()).mean() for r in ("dense", "bdwp")]
         body.append([name, *(f"{ratio:.3f}" for ratio in ratios), f"{rows['speedup'].mean():.2f}"])
-    yield _grid(["off", "dense, time", "2:8, time", "speed-up"], body)
+    yield grid(["off", "dense, time", "2:8, time", "speed-up"], body)
     yield "![ablation](ablation.png)\n"
 
 
@@ -98,7 +91,7 @@ def _sweeps(table: pd.DataFrame) -> Iterator[str]:
         body.append(["mean", *(f"{curves[x].mean():.2f}" for x in labels)])
         products = rows.groupby("label")["products"].mean()
         body.append(["mean, FF+BP+WU", *(f"{products[x]:.2f}" for x in labels)])
-        yield _grid([what, *labels], body)
+        yield grid([what, *labels], body)
     yield "![sweeps](sweeps.png)\n"
 
 
@@ -113,4 +106,4 @@ def _sensitivity(table: pd.DataFrame) -> Iterator[str]:
         body.append(
             [str(label), *(f"{mine.loc[n, 'speedup']:.2f}" for n in NETWORKS), *(f"{x:.2f}" for x in mine.mean())]
         )
-    yield _grid(["changed", *NETWORKS, "mean", "mean, FF+BP+WU"], body)
+    yield grid(["changed", *NETWORKS, "mean", "mean, FF+BP+WU"], body)
