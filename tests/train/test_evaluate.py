@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,8 @@ from hypothesis import strategies as st
 from nmsim.errors import NmsimError, ShapeError, UnsupportedError
 from nmsim.train.config import TrainingFile
 from nmsim.train.data import IGNORED, DataError, load_data
-from nmsim.train.data.knowledge import END, GIVES, TASKS, TURNS, knowledge
+from nmsim.train.data.knowledge import TURNS, knowledge
+from nmsim.train.data.world import END, GIVES, TASKS
 from nmsim.train.evaluate import (
     Reader,
     battery,
@@ -421,6 +424,15 @@ def test_frequent_subjects_are_met_more_often():
     subjects = world.items("fact", np.random.default_rng(0), 4000, False).prompts[:, 1] - world.first["subject"]
     shares = np.bincount(subjects, minlength=4) / 4000
     assert all(within(share, 4000, odds) for share, odds in zip(shares, [3 / 8, 3 / 8, 1 / 8, 1 / 8], strict=True))
+
+
+@pytest.mark.parametrize("options", [{}, {"keys": 4, "items": 5}, {"modulus": 2}])
+def test_every_seed_makes_a_world_with_sets_held_out_and_sets_seen(options):
+    """56 sets of keys by default; of 4 sets of 3 keys, or one pair of numbers, marks often divide none: drawn again."""
+    for seed in range(60):
+        world = knowledge(train=8, test=8, seed=seed, **options).info["world"]
+        for task, held_out in itertools.product(("find", "sort", "add"), (False, True)):
+            assert len(world.items(task, np.random.default_rng(seed), 3, held_out)) == 3
 
 
 @given(st.integers(0, 1000))

@@ -15,7 +15,7 @@ import numpy as np
 from nmsim.errors import UnsupportedError
 from nmsim.train.data.checks import DataError, check_integers, generator
 from nmsim.train.data.dataset import IGNORED, Dataset
-from nmsim.train.data.knowledge import END, TASKS, Items, World
+from nmsim.train.data.world import END, TASKS, Items, World
 from nmsim.train.evaluate import score
 from nmsim.train.evaluate.generate import Generated, Predictor, Reader, choose, greedy
 from nmsim.train.evaluate.tasks import Questions, closed_book, open_book, world_of

@@ -10,7 +10,7 @@ import numpy as np
 
 from nmsim.errors import UnsupportedError
 from nmsim.train.data.dataset import Dataset
-from nmsim.train.data.knowledge import Items, World
+from nmsim.train.data.world import Items, World
 
 SPLITS = ("train", "test")
 
