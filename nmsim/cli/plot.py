@@ -117,6 +117,13 @@ def _timeline(args: argparse.Namespace) -> Picture:
     return _titled(plot_timeline(cast(EventResult, inputs.simulated(args, "event"))), args)
 
 
+def _power(args: argparse.Namespace) -> Picture:
+    from nmsim.engines.event.result import EventResult
+    from nmsim.report.power import plot_power
+
+    return _titled(plot_power(cast(EventResult, inputs.simulated(args, "event"))), args)
+
+
 def _energy(args: argparse.Namespace) -> Picture:
     from nmsim.report.plots import plot_energy
 
@@ -230,6 +237,10 @@ KINDS = {
     "timeline": Kind(
         _timeline, "what every unit of a machine does over time, by the event engine", _MACHINE,
         "sat_vcu1525 resnet9 --batch 32 --recipe bdwp --pattern 2:8 -o timeline.png", WORK,
+    ),
+    "power": Kind(
+        _power, "watts of every unit of a machine over time, by the event engine", _MACHINE,
+        "sat_vcu1525 resnet9 --batch 32 --recipe bdwp --pattern 2:8 -o power.png", WORK,
     ),
     "training": Kind(
         _training, "loss, accuracy and mask flips over the steps of training runs",

@@ -22,8 +22,8 @@ PLOTS = ("latency.png", "roofline.png")
 """Names of the plots that `-o` writes."""
 
 
-TIMELINE = ("timeline.csv", "timeline.trace.json.gz", "timeline.png")
-"""What `-o` writes of an event simulation: the spans, the same for Perfetto or Chrome, a chart."""
+TIMELINE = ("timeline.csv", "timeline.trace.json.gz", "power.csv", "timeline.png", "power.png")
+"""What `-o` writes of an event simulation: the spans, the same for Perfetto or Chrome, power over time, charts."""
 
 TRACE = ".npz"
 
@@ -246,18 +246,22 @@ def _write(result: Result, origins: Origins, notes: list[str], args: argparse.Na
 
 def _timeline_files(result: Result, args: argparse.Namespace) -> dict[str, str | bytes]:
     from nmsim.engines.event.result import EventResult
+    from nmsim.report.power import plot_power
     from nmsim.report.timeline import plot_timeline, trace
 
     if not isinstance(result, EventResult):
         return {}
-    frame = result.timeline()
-    contents: dict[str, str | bytes] = {TIMELINE[0]: frame.to_csv(index=False, lineterminator="\n")}
-    contents[TIMELINE[1]] = trace(result, frame)
+    frame, power = result.timeline(), result.power()
+    contents: list[str | bytes] = [
+        frame.to_csv(index=False, lineterminator="\n"),
+        trace(result, frame, power),
+        power.to_frame().to_csv(index=False, lineterminator="\n", float_format="%.7g"),
+    ]
     if not args.no_plots:
         from nmsim.report.plots import png
 
-        contents[TIMELINE[2]] = png(plot_timeline(result, frame))
-    return contents
+        contents += [png(plot_timeline(result, frame)), png(plot_power(result, power))]
+    return dict(zip(TIMELINE, contents, strict=False))
 
 
 def _print(result: Result, origins: Origins, notes: list[str], args: argparse.Namespace, tariff: Tariff) -> None:

@@ -57,12 +57,20 @@ def energy_text(result: Result, tariff: Tariff = NO_TARIFF) -> str:
     ]
     if moved:
         parts.append(_wrapped(f"on operands: {moved}"))
-    parts += [_wrapped(line) for line in (*_fit(result), *_bill(interval, tariff))]
+    parts += [_wrapped(line) for line in (*_over_time(result), *_fit(result), *_bill(interval, tariff))]
     return "\n".join(parts)
 
 
 def _wrapped(line: str) -> str:
     return "\n".join(f"  {part}" for part in wrap(line, WIDTH - 2))
+
+
+def _over_time(result: Result) -> list[str]:
+    """Peak and average power, where the engine knows when things happen."""
+    from nmsim.engines.event.result import EventResult
+    from nmsim.report.power import power_line
+
+    return [power_line(result.power())] if isinstance(result, EventResult) and result.executions else []
 
 
 def _fit(result: Result) -> list[str]:

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.patches import Patch
 
 from nmsim.report.figures import Picture, picture
+from nmsim.report.power import power_counters
 from nmsim.report.style import COLUMN, GREY, LIGHT, STAGE_COLOURS, house_style, scaled
 from nmsim.report.tables import WIDTH, shorten
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from nmsim.energy.timeline import PowerTrace
     from nmsim.engines.event.result import EventResult
 
 STEPS = 400
@@ -94,9 +96,9 @@ def bandwidth(frame: pd.DataFrame, steps: int) -> tuple[np.ndarray, np.ndarray]:
     return edges, np.diff(done) / np.diff(edges)
 
 
-def trace(result: EventResult, timeline: pd.DataFrame | None = None) -> bytes:
-    """The timeline in Chrome's trace event format, gzipped JSON: a track per unit, and counters of DRAM bandwidth and
-    of what lies in the buffers. Times are microseconds of the machine."""
+def trace(result: EventResult, timeline: pd.DataFrame | None = None, power: PowerTrace | None = None) -> bytes:
+    """The timeline in Chrome's trace event format, gzipped JSON: a track per unit, and counters of DRAM bandwidth, of
+    what lies in the buffers and of the power of each unit. Times are microseconds of the machine."""
     frame = result.timeline() if timeline is None else timeline
     names = tracks(frame)
     per_us = result.arch.clock / 1e6
@@ -117,6 +119,7 @@ def trace(result: EventResult, timeline: pd.DataFrame | None = None) -> bytes:
             }
         )  # fmt: skip
     events += _counters(frame, per_us)
+    events += power_counters(result.power() if power is None else power)
     text = json.dumps({"traceEvents": events, "displayTimeUnit": "ns"}, separators=(",", ":"))
     return gzip.compress(text.encode(), mtime=0)
 

@@ -37,6 +37,7 @@ CASES = {
     "layers": ["sat_vcu1525", "resnet9", "--pattern", "2:8", "--by", "stage"],
     "energy": ["{}/dense", "{}/sparse"],
     "timeline": ["sat_vcu1525", "resnet9", "--pattern", "2:8"],
+    "power": ["sat_vcu1525", "resnet9", "--pattern", "2:8"],
     "roofline": ["sat_vcu1525", "resnet9", "--pattern", "2:8"],
     "speedup": ["sat_vcu1525", "vegeta_like", "resnet9", "--patterns", "2:4,2:8"],
     "pareto": ["{}/rows.csv", "--x", "latency_s", "--y", "accuracy", "--series", "pattern", "--less", "accuracy"],

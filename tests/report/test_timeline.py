@@ -76,7 +76,11 @@ def test_the_trace_has_a_track_per_unit_and_counters(result, frame):
     assert len(spans) == len(frame)
     assert max(e["ts"] + e["dur"] for e in spans) == pytest.approx(1e6 * result.latency_s)
     counters = {e["name"] for e in events if e["ph"] == "C"}
-    assert {"DRAM bandwidth", "array buffers"} <= counters
+    assert {"DRAM bandwidth", "array buffers", "power"} <= counters
+    watts = [e["args"] for e in events if e["name"] == "power"]
+    assert watts[0].keys() == {f"{name} [W]" for name in ("static", "array", "vector", "SORE", "WUVE", "DRAM")}
+    mean = np.mean([sum(values.values()) for values in watts])
+    assert mean == pytest.approx(result.energy_j / result.latency_s, rel=1e-5)
     held = max(e["args"]["bytes"] for e in events if e["name"] == "array buffers")
     memories = result.arch.memories
     assert 0 < held <= memories.a_buffer + memories.b_buffer

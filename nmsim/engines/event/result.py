@@ -14,6 +14,8 @@ from nmsim.results.result import Result
 if TYPE_CHECKING:
     import pandas as pd
 
+    from nmsim.energy.timeline import PowerTrace
+
 
 @dataclass(frozen=True)
 class Execution:
@@ -49,6 +51,13 @@ class EventResult(Result):
         from nmsim.engines.event.timeline import LIMIT, frame
 
         return frame(self, LIMIT if limit is None else limit)
+
+    def power(self, limit: int | None = None) -> PowerTrace:
+        """Watts of every unit over time, their peak and average, see `nmsim.engines.event.power`."""
+        from nmsim.engines.event.power import power
+        from nmsim.engines.event.timeline import LIMIT
+
+        return power(self, LIMIT if limit is None else limit)
 
     def differences(self) -> pd.DataFrame:
         """A row per op: how it differs from the analytic engine and why, see `nmsim.engines.event.differences`."""

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 LIMIT = 200_000
 """Rows of a timeline; where a run has more, the stretches that repeat become a row each."""
+DMA = " DMA "
+"""What stands in the name of a track between the unit and the direction."""
 REPEATED = "repeated"
 """Phase of a row that stands for a stretch of equal periods."""
 
@@ -35,16 +37,16 @@ def expanded(outcome: Outcome) -> Iterator[Span]:
 
 def unit_names(unit: str, phase: int) -> str:
     """The track that a span belongs to: the unit, or its DMA."""
-    return unit if phase == COMPUTE else f"{unit} DMA {'in' if phase == LOAD else 'out'}"
+    return unit if phase == COMPUTE else f"{unit}{DMA}{'in' if phase == LOAD else 'out'}"
 
 
-def frame(result: EventResult, limit: int = LIMIT) -> pd.DataFrame:
+def frame(result: EventResult, limit: int = LIMIT, cut: bool = True) -> pd.DataFrame:
     """A row per phase of a piece, in order of its start: unit, op (row of the workload), layer, stage, phase,
     start_cycle, end_cycle, bytes. Ops that repeat are shown once.
 
     Where that would be more than `limit` rows, stretches of equal periods become a row of phase `repeated` per unit
-    (with the bytes of the whole stretch), and of what is left the first `limit` rows are kept; `attrs["complete"]`
-    tells whether every span is there.
+    (with the bytes of the whole stretch), and of what is left, with `cut`, the first `limit` rows are kept;
+    `attrs["complete"]` tells whether every span is there.
     """
     import pandas as pd
 
@@ -54,10 +56,10 @@ def frame(result: EventResult, limit: int = LIMIT) -> pd.DataFrame:
         spans = expanded(execution.outcome) if whole else summarised(execution.outcome)
         start = execution.start
         rows += [(execution.rows[s.op], s.phase, s.start + start, s.end + start, s.size) for s in spans]
-        if len(rows) > limit and not whole:
+        if cut and len(rows) > limit:
             break
     rows.sort(key=lambda row: (row[2], row[3], row[0], row[1]))
-    table = np.array(rows[:limit], dtype=np.int64).reshape(-1, 5)
+    table = np.array(rows[:limit] if cut else rows, dtype=np.int64).reshape(-1, 5)
     phases = table[:, 1] % REPEAT
     place = np.searchsorted(np.asarray(result.rows), table[:, 0])
     tracks = [unit_names(result.streams[op].unit, phase) for op, phase in zip(table[:, 0], phases, strict=True)]
