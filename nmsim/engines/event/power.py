@@ -1,7 +1,7 @@
 """Power over time: the energy of each op, laid over the stretches in which its unit and its DMA were at work.
 
-DMA in    what is read from DRAM and written into buffers, by the bytes of each transfer; what was fetched while
-          the segment before ended, over the last cycles of that one
+DMA in    what is read from DRAM and written into buffers, by the bytes of each transfer; of what was fetched while
+          the segment before ended the time is not kept: it fills the bandwidth that this one leaves
 DMA out   what is read out of buffers and written to DRAM, by the bytes of each transfer
 unit      all else, by the cycles of each piece; on a GPU, whose cores also wait, over all of the op's pieces
 no span   what an op does that takes no cycle of its own, over the segment in which it runs
@@ -10,7 +10,7 @@ no span   what an op does that takes no cycle of its own, over the segment in wh
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import ceil
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 DRAM = "DRAM"
 """The unit of all that DMA moves: DRAM, its interface, and the side of the buffers that faces it."""
+
+ROUNDING = 1e-9
+"""Shares of an op's energy below this are what rounding leaves."""
 
 Row = tuple[str, float, float, float]
 """A unit, the first and the last cycle of a stretch, the joules spent in it."""
@@ -63,7 +66,9 @@ def power(result: EventResult, limit: int = LIMIT) -> PowerTrace:
     np.add.at(covered, (spans["kind"], spans["op"]), share)
     last = result.executions[-1]
     end = last.start + last.outcome.cycles
-    rest = _without_span(result, np.maximum(1 - covered, 0.0), energy, end)
+    rest = _without_span(
+        result, np.where(covered < 1 - ROUNDING, 1 - covered, 0.0) * energy, _Free.of(spans, bytes_per_cycle(arch)), end
+    )
     spent = pd.concat(
         [
             spans.assign(joules=energy[spans["kind"], spans["op"]] * share)[list(COLUMNS)],
@@ -123,24 +128,46 @@ def _shares(result: EventResult, spans: pd.DataFrame) -> np.ndarray:
     return np.divide(work, whole[kind, op], out=np.zeros(len(work)), where=work > 0)
 
 
-def _without_span(result: EventResult, missing: np.ndarray, energy: np.ndarray, end: int) -> Iterator[Row]:
-    """The energy [phases, ops] of the shares that no span holds, `missing` [phases, ops]: that of bytes fetched ahead,
-    which come last of all that moves in the segment before, and of what takes no cycle of its own."""
-    arch = cast(SystolicArch | TensorCoreArch, result.arch)
+def _without_span(result: EventResult, energy: np.ndarray, dram: _Free, end: int) -> Iterator[Row]:
+    """What no span holds of the energy [phases, ops]: that of bytes fetched ahead, and of what takes no cycle."""
     places = {int(row): place for place, row in enumerate(np.asarray(result.rows))}
     before: tuple[int, int] | None = None
     for execution in result.executions:
         start, stop = execution.start, execution.start + execution.outcome.cycles
         own = (start, stop) if stop > start else (0, end)
-        for number, row in enumerate(execution.rows):
-            place, stream = places[row], result.streams[row]
-            spent = missing[:, place] * energy[:, place]
-            ahead = own
-            if number == 0 and before is not None:
-                cycles = missing[LOAD, place] * stream.total("load") / bytes_per_cycle(arch)
-                ahead = max(before[0], before[1] - ceil(cycles)), before[1]
-            if spent[LOAD] > 0:
-                yield (DRAM, *ahead, spent[LOAD])
-            if (rest := spent.sum() - spent[LOAD]) > 0:
-                yield (stream.unit, *own, rest)
+        for row in execution.rows:
+            loads = energy[LOAD, places[row]]
+            if loads > 0:
+                yield from dram.filled(*(before or own), loads)
+            if (rest := energy[:, places[row]].sum() - loads) > 0:
+                yield (result.streams[row].unit, *own, rest)
         before = own
+
+
+@dataclass(frozen=True)
+class _Free:
+    """The bandwidth of DRAM that transfers leave: bytes [steps] between cycles [steps + 1]."""
+
+    edges: np.ndarray
+    room: np.ndarray
+
+    @classmethod
+    def of(cls, spans: pd.DataFrame, per_cycle: float) -> _Free:
+        """What the transfers among `spans` leave of `per_cycle` bytes per cycle."""
+        moved = spans[spans["kind"] != COMPUTE]
+        start, end, size = (moved[name].to_numpy(float) for name in ("start_cycle", "end_cycle", "bytes"))
+        edges, place = np.unique(np.concatenate([start, end]), return_inverse=True)
+        rate, known = size / (end - start), len(start)
+        change = np.bincount(place[:known], rate, len(edges)) - np.bincount(place[known:], rate, len(edges))
+        return cls(edges, np.maximum(per_cycle - np.cumsum(change)[:-1], 0.0) * np.diff(edges))
+
+    def filled(self, start: int, stop: int, joules: float) -> Iterator[Row]:
+        """The joules spread over what is free from `start` to `stop`; evenly where nothing is."""
+        first, last = np.searchsorted(self.edges, (start, stop))
+        room = self.room[first : max(last, first)]
+        if not room.any():
+            yield (DRAM, start, stop, joules)
+            return
+        for step in np.flatnonzero(room):
+            edges = self.edges[first + step : first + step + 2]
+            yield (DRAM, *edges.tolist(), joules * float(room[step] / room.sum()))
