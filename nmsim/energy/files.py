@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from nmsim import library
-from nmsim.errors import Problem, SpecError
+from nmsim.errors import Problem, SpecError, unknown
 from nmsim.specfile import Count, Document, Energy, EnergyPerBit, Node, Power, Spec, format_path, read, validate
 
 FOLDER = "arch_configs/energy"
@@ -31,6 +31,14 @@ def _share(value: Any) -> Any:
 
 Uncertainty = Annotated[float, BeforeValidator(_share), Field(gt=0, le=10)]
 """Half-width u of a 90 % interval: value/(1 + u) to value (1 + u)."""
+
+
+ACTIONS = {
+    "registers": ("bit",), "select": ("mux bit",), "noc": ("bit mm",), "vector": ("op",), "update": ("op",),
+    "reduction": ("compare",), "stream": ("bit",), "l2": ("bit",),
+}  # fmt: skip
+"""What machines ask a table for by entry; `arithmetic` has any actions, since `mac:` says which it is made of."""
+FACTORS = ("arithmetic", "sram", *ACTIONS)
 
 
 class Known(Spec):
@@ -162,7 +170,8 @@ def _chain(name: str, above: tuple[str, ...]) -> Iterator[TableFile]:
         beside = os.path.join(os.path.dirname(path), file.base)
         known = file.base in library.names(FOLDER)
         below = list(_chain(file.base if known or not os.path.exists(beside) else beside, (*above, path)))
-        if found := list(_absurd(document, file.entries, [e for f in below for e in f.entries])):
+        found = list(_absurd(document, file.entries, [e for f in below for e in f.entries]))
+        if found := [*found, *_absurd_dram(document, file, below)]:
             raise SpecError(found)
         yield from below
 
@@ -185,11 +194,26 @@ def _problems(document: Document, file: TableFile) -> Iterator[Problem]:
         if len(known.origins) != 1:
             yield document.problem(path, "needs one of source:, assumed: or calibrated:")
     yield from _repeated(document, file)
-    zero = (i for i, e in enumerate(file.entries) if e.value == 0)
-    yield from (
-        document.problem(("entries", i, "value"), "must be above 0; what costs nothing has no entry") for i in zero
-    )
+    valued: dict[tuple[str | int, ...], float] = {("entries", i): e.value for i, e in enumerate(file.entries)}
+    valued |= {("dram", kind): e.value for kind, e in file.dram.items()}
+    zero = [path for path, value in valued.items() if value == 0]
+    yield from (document.problem((*path, "value"), "must be above 0; what costs nothing has no entry") for path in zero)
+    yield from _unused(document, file)
     yield from _absurd(document, file.entries, file.entries)
+
+
+def _unused(document: Document, file: TableFile) -> Iterator[Problem]:
+    """Entries and factors that no machine would ever ask for: slips of a name, which would change nothing."""
+    for i, e in enumerate(file.entries):
+        if e.component != "arithmetic" and e.component not in ACTIONS:
+            allowed = ("arithmetic", *ACTIONS)
+            yield document.problem(("entries", i, "component"), unknown("component", e.component, allowed))
+        elif e.component != "arithmetic" and e.action not in ACTIONS[e.component]:
+            what = f"action of {e.component}"
+            yield document.problem(("entries", i, "action"), unknown(what, e.action, ACTIONS[e.component]))
+    for i, f in enumerate(file.factors):
+        if f.component not in FACTORS:
+            yield document.problem(("factors", i, "component"), unknown("component", f.component, FACTORS))
 
 
 def _repeated(document: Document, file: TableFile) -> Iterator[Problem]:
@@ -200,6 +224,19 @@ def _repeated(document: Document, file: TableFile) -> Iterator[Problem]:
             first = format_path(("entries", seen[key]))
             yield document.problem(("entries", i), f"{e.component}, {e.action} at this node stands in {first} already")
         seen.setdefault(key, i)
+
+
+def _absurd_dram(document: Document, file: TableFile, below: list[TableFile]) -> Iterator[Problem]:
+    """The same of a kind of DRAM, against what the table below has for it; of a new kind, against its dearest."""
+    known = {kind: e.value for f in reversed(below) for kind, e in f.dram.items()}
+    for kind, e in file.dram.items():
+        other = known.get(kind, max(known.values(), default=e.value))
+        if e.value > 0 and not 1 / ABSURD <= e.value / other <= ABSURD:
+            message = (
+                f"{kind}: {e.value:.3g} J/bit is {e.value / other:.3g} times what the table below has; "
+                f"allowed: 1/{ABSURD:g} to {ABSURD:g} times. Is the unit right?"
+            )
+            yield document.problem(("dram", kind, "value"), message)
 
 
 def _absurd(document: Document, entries: list[Entry], known: list[Entry]) -> Iterator[Problem]:

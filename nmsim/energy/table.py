@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from math import log, log1p
+from math import expm1, hypot, log, log1p
+from typing import Any
 
+from nmsim import library
 from nmsim.energy.files import FOLDER, Entry, Known, TableFile, load_files
 from nmsim.energy.memory import SIZES, SramModel
 from nmsim.energy.scaling import REACH, at_node
@@ -41,6 +43,7 @@ class EnergyTable:
     vouches for."""
 
     name: str
+    place: str
     node_m: float
     dram: str
     values: dict[tuple[str, str], PerAction]
@@ -57,8 +60,7 @@ class EnergyTable:
             hint = f"; nearest: {', '.join(close)}" if close else ""
             raise UnsupportedError(
                 f"energy of component {component!r}, action {action!r}: the table {self.name!r} has no value "
-                f"for it{hint}; add an entry under `entries:` of {FOLDER}/{self.name}.yaml, or of a table of "
-                "your own that `energy.table` names"
+                f"for it{hint}; {_add('entries', self.place)}"
             )
         return self.values[component, action]
 
@@ -67,8 +69,8 @@ class EnergyTable:
         if ("mac", dtype) not in self.values:
             types = [action for component, action in self.values if component == "mac"]
             raise UnsupportedError(
-                f"energy of arithmetic, action mac: {unknown('data type', dtype, types)}; add it under `mac:` of "
-                f"{FOLDER}/{self.name}.yaml, or of a table of your own that `energy.table` names"
+                f"energy of component 'mac', action {dtype!r}: {unknown('data type', dtype, types)}; "
+                f"{_add('mac', self.place)}"
             )
         return self.values["mac", dtype].joules
 
@@ -84,35 +86,72 @@ class EnergyTable:
         return self.sram.read_j(size_bytes) / 8
 
 
+def _add(section: str, place: str) -> str:
+    """Where a value that is missing may be added."""
+    return f"add it under `{section}:` of {place}, or of a table of your own that `energy.table` names"
+
+
 @cache
 def energy_table(node_m: float, dram: str, name: str = "asic") -> EnergyTable:
     """The table `name` (of the library, or a path) at `node_m` (metres) with DRAM of kind `dram`, as `hbm2e`.
 
-    Raises UnsupportedError for an unknown table or kind of DRAM, SpecError for a file with mistakes.
+    Raises UnsupportedError for an unknown table or kind of DRAM and for a section that is missing, SpecError for a
+    file with mistakes.
     """
     files = load_files(name)
+    place = f"{FOLDER}/{name}.yaml" if name in library.names(FOLDER) else name
     entries, factors = _merged(files)
-    exponent = next((f.scaling.exponent for f in files if f.scaling), 0.0)
-    raw: dict[tuple[str, str], PerAction] = {}
-    for (component, action), known in entries.items():
-        factor, own = factors.get(component, (1.0, 0.0))
-        joules = factor * at_node(node_m, [(e.node, e.value) for e in known], exponent)
-        near = min(known, key=lambda e: abs(log(e.node / node_m)))
-        raw[component, action] = PerAction(joules, max(near.uncertainty, own), component)
-    sram = next((f.sram for f in files if f.sram), None)
-    if sram is None:
-        raise UnsupportedError(f"the energy table {name!r} has no `sram:`; add it, or set `base: asic`")
+    alone = any(len(known) == 1 and known[0].node != node_m for known in entries.values())
+    exponent = _section(files, "scaling", place).exponent if alone else 0.0
+    raw = {key: _at(known, node_m, exponent, factors.get(key[0], NO_FACTOR)) for key, known in entries.items()}
+    sram = _section(files, "sram", place)
     drams = {kind: entry for file in reversed(files) for kind, entry in file.dram.items()}
     if dram not in drams:
-        raise UnsupportedError(f"energy of dram, action read: {unknown('kind of DRAM', dram, drams)}")
+        raise UnsupportedError(
+            f"energy of component 'dram', action 'read': {unknown('kind of DRAM', dram, drams)}; {_add('dram', place)}"
+        )
     for action in ("read", "write"):
         raw["dram", action] = PerAction(drams[dram].value, drams[dram].uncertainty, "dram")
-    gated = next((f.gated.share for f in files if f.gated), 0.0)
-    factor, own = factors.get("sram", (1.0, 0.0))
+    factor, own = factors.get("sram", NO_FACTOR)
     return EnergyTable(
-        files[0].name, node_m, dram, raw | _composed(files, raw), SramModel(sram, node_m, factor),
-        max(sram.uncertainty, own), gated, tuple(_assumptions(files, entries, node_m, dram)),
+        files[0].name, place, node_m, dram, raw | _composed(files, raw, place), SramModel(sram, node_m, factor),
+        both(sram.uncertainty, own), _section(files, "gated", place).share,
+        tuple(_assumptions(files, entries, node_m, dram)),
     )  # fmt: skip
+
+
+NO_FACTOR = 1.0, 0.0
+
+
+def both(one: float, other: float) -> float:
+    """The half-width of the interval of a product of two that err apart, from theirs: their spreads add in squares."""
+    return expm1(hypot(log1p(one), log1p(other)))
+
+
+def _section(files: tuple[TableFile, ...], name: str, place: str) -> Any:
+    """The section of the file nearest to the table that has it; raises UnsupportedError where none has."""
+    found = next((section for file in files if (section := getattr(file, name)) is not None), None)
+    if found is None:
+        raise UnsupportedError(
+            f"the energy table {files[0].name!r} has no `{name}:`, which {SECTIONS[name]}; {_add(name, place)}, or set "
+            "`base: asic`"
+        )
+    return found
+
+
+SECTIONS = {
+    "sram": "gives the energy of component 'buffers', actions 'read' and 'write'",
+    "gated": "gives the energy of component 'mac', actions 'gated …'",
+    "scaling": "brings actions that are known at one node to others",
+}
+"""What each section of a table is for."""
+
+
+def _at(known: list[Entry], node_m: float, exponent: float, factor: tuple[float, float]) -> PerAction:
+    """The energy of an action at a node, times the factor of its component."""
+    joules = factor[0] * at_node(node_m, [(e.node, e.value) for e in known], exponent)
+    near = min(known, key=lambda e: abs(log(e.node / node_m)))
+    return PerAction(joules, both(near.uncertainty, factor[1]), near.component)
 
 
 def _merged(
@@ -127,19 +166,25 @@ def _merged(
             own.setdefault((entry.component, entry.action), []).append(entry)
         found = own | found
         for f in file.factors:
-            factor, known = factors.get(f.component, (1.0, 0.0))
-            factors[f.component] = factor * f.factor, max(known, f.uncertainty)
+            factor, known = factors.get(f.component, NO_FACTOR)
+            factors[f.component] = factor * f.factor, both(known, f.uncertainty)
     return found, factors
 
 
-def _composed(files: tuple[TableFile, ...], raw: dict[tuple[str, str], PerAction]) -> dict[tuple[str, str], PerAction]:
+def _composed(
+    files: tuple[TableFile, ...], raw: dict[tuple[str, str], PerAction], place: str
+) -> dict[tuple[str, str], PerAction]:
     """Multiply-accumulates, element-wise operations and comparisons, as sums of arithmetic."""
+
+    def close_to(action: str) -> str:
+        close = nearest(action, [name for component, name in raw if component == "arithmetic"])
+        return f"; nearest: {', '.join(close)}" if close else ""
 
     def part(action: str) -> PerAction:
         if ("arithmetic", action) not in raw:
             raise UnsupportedError(
                 f"energy of component 'arithmetic', action {action!r}: {files[0].name!r} composes actions of it but "
-                f"has no value; add it under `entries:` of {FOLDER}/{files[-1].name}.yaml"
+                f"has no value{close_to(action)}; {_add('entries', place)}"
             )
         return raw["arithmetic", action]
 

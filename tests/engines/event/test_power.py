@@ -72,8 +72,8 @@ def test_random_products_conserve_their_energy():
 
 
 def test_dram_draws_no_more_than_its_bandwidth_allows():
-    """Bits of the full bandwidth at the energy of a bit read or written, and of the buffer access beside it, as the mean
-    of a hundredth of the run: a transfer is spread over its time, so that within it two may seem to go at full speed."""
+    """Bits of the full bandwidth at the energy of a bit read or written, and of the buffer access beside it, as the
+    mean of a hundredth of the run: a transfer is spread over its time, in which two may both seem at full speed."""
     result = nmsim.simulate("sat_vcu1525", nmsim.load_workload("resnet9", batch=4).training("bdwp", "2:8"), "event")
     bit = result.account.costs["dram", "read", "a"].joules
     buffer = max(c.joules for key, c in result.account.costs.items() if key[0] == "buffers")
