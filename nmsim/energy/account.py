@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -23,7 +23,7 @@ COMPONENTS = {
     "select": "multiplexers that pick the partner of each kept value out of its group",
     "registers": "latches of operands, indices and sums in the units",
     "noc": "wires between the buffers and the units",
-    "cores": "cycles of a GPU's cores at work besides the multiplications, where its file has the energy of one",
+    "cores": "cycles of a GPU's cores at work besides the multiplications",
     "buffers": "on-chip memory between DRAM and the units, indices included",
     "dram": "off-chip memory",
     "stream": "of a GPU: what moves an element-wise operand between DRAM and registers, beyond DRAM itself",
@@ -44,6 +44,7 @@ STATIC_UNCERTAINTY = {"source": 0.1, "calibrated": 0.1, "assumed": 0.5, "overrid
 """Half-width of the 90 % interval of a machine's static power, by how it is known; assumed."""
 CORE_UNCERTAINTY = 0.25
 """The same of the fitted energy of a GPU core's cycle; assumed."""
+SIXTEEN_BIT = ("fp16", "bf16")
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,9 +120,7 @@ def cost(arch: AnyArch, table: EnergyTable, key: Key) -> PerAction:
         known = arch.provenance.get(("energy", "static"))
         return PerAction(arch.energy.static, STATIC_UNCERTAINTY[known.kind if known else "assumed"], "static")
     if component == "cores":
-        power = arch.power if isinstance(arch, TensorCoreArch) else None
-        joules = power.core_cycle_of.get(action, power.core_cycle) if power else 0.0
-        return PerAction(joules, CORE_UNCERTAINTY, "cores")
+        return _core_cycle(cast(TensorCoreArch, arch), table, action)
     if component == "mac":
         dtype = action.removeprefix("gated ")
         table.mac_j(dtype)
@@ -133,6 +132,16 @@ def cost(arch: AnyArch, table: EnergyTable, key: Key) -> PerAction:
         whole, device = table.value("stream", "bit"), table.value("dram", "read")
         return PerAction(max(whole.joules - device.joules, 0.0), whole.uncertainty, "stream")
     return table.value(component, action)
+
+
+def _core_cycle(arch: TensorCoreArch, table: EnergyTable, dtype: str) -> PerAction:
+    """Joules of a cycle of one core at work on products of a data type: those of the machine's file, else those that
+    its 16-bit rate stands for."""
+    if arch.power is not None:
+        return PerAction(arch.power.core_cycle_of.get(dtype, arch.power.core_cycle), CORE_UNCERTAINTY, "cores")
+    slot, rates = table.value("cores", "slot"), arch.cores.macs_per_cycle
+    rate = max((rates[name] for name in SIXTEEN_BIT if name in rates), default=max(rates.values()))
+    return replace(slot, joules=slot.joules * rate)
 
 
 def _buffer_bit(arch: AnyArch, table: EnergyTable, action: str, stream: str) -> PerAction:
@@ -164,6 +173,8 @@ def assumptions(arch: AnyArch, dtypes: set[str]) -> tuple[str, ...]:
     table = table_of(arch)
     known = [action for component, action in table.values if component == "mac"]
     other = tuple(f"energy, mac {name}:" for name in known if name not in dtypes)
+    if isinstance(arch, TensorCoreArch) and arch.power is not None:
+        other = (*other, "energy, cores slot:")
     lines = [line for line in table.assumptions if not line.startswith(other)]
     if isinstance(arch, SystolicArch):
         sizes = {stream: buffer_of(arch, stream)[0] for stream in ("a", "b", "c")}

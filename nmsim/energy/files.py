@@ -35,7 +35,7 @@ Uncertainty = Annotated[float, BeforeValidator(_share), Field(gt=0, le=10)]
 
 ACTIONS = {
     "registers": ("bit",), "select": ("mux bit",), "noc": ("bit mm",), "vector": ("op",), "update": ("op",),
-    "reduction": ("compare",), "stream": ("bit",), "l2": ("bit",),
+    "reduction": ("compare",), "stream": ("bit",), "l2": ("bit",), "cores": ("slot",),
 }  # fmt: skip
 """What machines ask a table for by entry; `arithmetic` has any actions, since `mac:` says which it is made of."""
 FACTORS = ("arithmetic", "sram", *ACTIONS)
@@ -131,6 +131,7 @@ class Sram(Known):
     below_22nm: float = Field(gt=0)
     port: float = Field(ge=0)
     uncertainty: Uncertainty
+    uncertainty_below_22nm: Uncertainty
 
 
 class TableFile(Spec):

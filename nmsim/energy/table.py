@@ -10,7 +10,7 @@ from typing import Any
 
 from nmsim import library
 from nmsim.energy.files import FOLDER, Entry, Known, TableFile, load_files
-from nmsim.energy.memory import SIZES, SramModel
+from nmsim.energy.memory import FINEST, SIZES, SramModel
 from nmsim.energy.scaling import REACH, at_node
 from nmsim.errors import Problem, SpecError, UnsupportedError, nearest, unknown
 from nmsim.specfile import Document
@@ -113,9 +113,10 @@ def energy_table(node_m: float, dram: str, name: str = "asic") -> EnergyTable:
     for action in ("read", "write"):
         raw["dram", action] = PerAction(drams[dram].value, drams[dram].uncertainty, "dram")
     factor, own = factors.get("sram", NO_FACTOR)
+    known = sram.uncertainty if node_m >= FINEST else sram.uncertainty_below_22nm
     return EnergyTable(
         files[0].name, place, node_m, dram, raw | _composed(files, raw, place), SramModel(sram, node_m, factor),
-        both(sram.uncertainty, own), _section(files, "gated", place).share,
+        both(known, own), _section(files, "gated", place).share,
         tuple(_assumptions(files, entries, node_m, dram)),
     )  # fmt: skip
 

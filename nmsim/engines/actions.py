@@ -51,10 +51,9 @@ def count(
     _products(arch, work, timing, found)
     found["vector", "op", ""] = np.zeros(size) + timing.lane_ops
     if isinstance(arch, TensorCoreArch):
-        if arch.power is not None:
-            dtype = product_dtypes(arch, work)
-            for code in np.unique(dtype):
-                found["cores", DTYPES[code], ""] = np.where(dtype == code, timing.busy, 0.0)
+        dtype = product_dtypes(arch, work)
+        for code in np.unique(dtype):
+            found["cores", DTYPES[code], ""] = np.where(dtype == code, timing.busy, 0.0)
         for stream, sent in timing.port.items():
             found["buffers", "read", stream] = 8 * sent
     elif isinstance(arch, CpuArch):

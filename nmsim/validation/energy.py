@@ -19,11 +19,13 @@ from nmsim.energy.memory import fit
 from nmsim.energy.table import energy_table
 from nmsim.engines.run import simulate
 from nmsim.errors import SpecError
+from nmsim.sparsity.pattern import Pattern
 from nmsim.units import parse_quantity
 from nmsim.validation import stc
 from nmsim.validation.settings import DATA
 from nmsim.validation.tables import Table, read_table
 from nmsim.workloads.optable import WorkloadBuilder
+from nmsim.workloads.products import gemm
 
 NAME = "energy"
 POINTS, RUNS = "energy_points.csv", "cacti_sram.csv"
@@ -94,23 +96,54 @@ def mma_pj_per_flop(machine: str, flops_per_second: float) -> float:
     return (mac / 2 + arch.energy.static / flops_per_second) * 1e12
 
 
-def sram_read_pj(text: str, _: float = 0.0) -> float:
-    """Picojoules of a read of the SRAM that a text like "32 KiB 64 bit 45 nm" describes."""
+def gemm_w(text: str, _: float = 0.0) -> float:
+    """Watts of a board over the fp16 product that a text like "v100_sxm2 2560 x 16 x 2560" (m, n, k) names."""
+    machine, shape = text.split(" ", 1)
+    m, n, k = _shape(shape)
+    return simulate(machine, gemm(m, n, k)).power_w
+
+
+def _shape(text: str) -> tuple[int, int, int]:
+    """The m, n, k of "128 x 1024 x 1152"."""
+    m, n, k = (int(word) for word in text.split(" x "))
+    return m, n, k
+
+
+def sram_pj(text: str, _: float = 0.0) -> float:
+    """Picojoules of the access to an SRAM that a text like "32 KiB 64 bit 45 nm read" describes."""
     words = text.split()
     size, node = parse_quantity(" ".join(words[:2]), "size"), parse_quantity(" ".join(words[4:6]), "length")
-    return energy_table(node, "ddr4").sram.read_j(size, float(words[2])) * 1e12
+    model = energy_table(node, "ddr4").sram
+    access = {"read": model.read_j, "write": model.write_j}[words[6]]
+    return access(size, float(words[2])) * 1e12
+
+
+def arithmetic_pj(text: str, _: float = 0.0) -> float:
+    """Picojoules of what a text like "int32 add 45 nm" or "mac int8 7 nm" names."""
+    first, second, *node = text.split()
+    table = energy_table(parse_quantity(" ".join(node), "length"), "ddr4")
+    found = table.value("mac", second) if first == "mac" else table.value("arithmetic", f"{first} {second}")
+    return found.joules * 1e12
+
+
+def dram_pj(kind: str, _: float = 0.0) -> float:
+    """Picojoules of a bit of a kind of DRAM, the same at every node of the machine beside it."""
+    return energy_table(7e-9, kind).value("dram", "read").joules * 1e12
 
 
 def stc_ratio(text: str, _: float = 0.0) -> float:
-    """Energy of 2:4 over dense of the product that a text like "128 x 1024 x 1152" (m, n, k) names."""
-    m, n, k = (int(word) for word in text.split(" x "))
-    return stc.ratio_2_4(m, n, k)
+    """Energy over dense of the product and pattern that a text like "128 x 1024 x 1152 at 2:4" (m, n, k) names."""
+    shape, pattern = text.split(" at ")
+    return stc.ratio(*_shape(shape), Pattern.parse(pattern))
 
 
 PREDICT: dict[str, Callable[[str, float], float]] = {
     "stream": stream_w,
+    "gemm": gemm_w,
     "mma": mma_pj_per_flop,
-    "sram_read": sram_read_pj,
+    "sram": sram_pj,
+    "arithmetic": arithmetic_pj,
+    "dram": dram_pj,
     "stc": stc_ratio,
 }
 """What predicts each kind of point, from its device and rate."""

@@ -1,23 +1,30 @@
-"""A tensor core of the Sparseloop artifact, dense or 2:4: its energy by the artifact's own 45 nm energies per action.
+"""A tensor core of the Sparseloop artifact, dense or n:m: its energy by the artifact's own 45 nm energies per action.
 
-Model against model. For C[m,n] = A[m,k]·B[k,n] in 8 bits, A the weights, d of them kept and moved with 2-bit indices:
+Model against model, by a closed form of its own: no engine of nmsim is in it. For C[m,n] = A[m,k]·B[k,n] in 8 bits, A
+the weights, d of them kept and moved with indices of i bits:
 
     E = m n k d (mac + latch + 2 sum/depth) + (m k d n/T + k n m/T)/line read + (m k d + k n)/line write
-        + 8 x 8 (m k d + k n + m n) pJ from LPDDR4 and 8 x 2 m k d for the indices
+        + dram (8 (m k d + k n + m n) + i m k d)
 
-`depth` products are added before a sum is read and written; a tile of T x T outputs reads its operands once; a line
-of shared memory holds 32 values. Depth and T were read off the artifact's split of one layer (calibrated).
+`depth` products are added before a sum is read and written, so that k is filled up to whole groups with `depth` kept
+values; a tile of T x T outputs reads its operands once; a line of shared memory holds `line` values.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from math import ceil, log2
+from typing import Any
 
-PJ = 1e-12
-MAC, LATCH, SUM, READ, WRITE, DRAM_BIT = 0.5608 * PJ, 0.072 * PJ, 1.67 * PJ, 285.7 * PJ, 317 * PJ, 8 * PJ
-"""Energy per action: Accelergy-Project/micro22-sparseloop-artifact STC energy reference table @de0374a; LPDDR4."""
-LINE = 32
-BITS, INDEX_BITS = 8, 2
+from nmsim.arch.provenance import split
+from nmsim.errors import SpecError
+from nmsim.sparsity.pattern import Pattern
+from nmsim.specfile import read
+from nmsim.units import parse_quantity
+from nmsim.validation.settings import DATA
+
+FILE = "stc_energy.yaml"
 
 
 @dataclass(frozen=True)
@@ -28,19 +35,35 @@ class Core:
     tile: int
 
 
-DENSE, SPARSE = Core(8, 64), Core(16, 128)
+@cache
+def figures() -> Any:
+    """The figures of FILE without their marks, energies in joules."""
+    document, _, problems = split(read(DATA / FILE))
+    if problems:
+        raise SpecError(problems)
+    data: Any = document.data
+    return data | {"energies": {name: parse_quantity(text, "energy") for name, text in data["energies"].items()}}
 
 
-def energy_j(core: Core, m: int, n: int, k: int, density: float = 1.0) -> float:
-    """Joules of the product with this share of the weights kept."""
+def core(name: str) -> Core:
+    """The design `dense` or `sparse`."""
+    return Core(**figures()["designs"][name])
+
+
+def energy_j(design: Core, m: int, n: int, k: float, density: float = 1.0, index_bits: int = 0) -> float:
+    """Joules of the product with this share of the weights kept, each with an index of `index_bits`."""
+    e, bits, line = figures()["energies"], figures()["bits"], figures()["line"]
     weights, inputs, outputs = m * k * density, k * n, m * n
-    compute = m * n * k * density * (MAC + LATCH + 2 * SUM / core.depth)
-    reads = (weights * n / core.tile + inputs * m / core.tile) / LINE * READ
-    writes = (weights + inputs) / LINE * WRITE
-    indices = INDEX_BITS * weights if density < 1 else 0.0
-    return compute + reads + writes + DRAM_BIT * (BITS * (weights + inputs + outputs) + indices)
+    compute = m * n * k * density * (e["mac"] + e["latch"] + 2 * e["sum"] / design.depth)
+    reads = (weights * n / design.tile + inputs * m / design.tile) / line * e["read"]
+    writes = (weights + inputs) / line * e["write"]
+    return compute + reads + writes + e["dram_bit"] * (bits * (weights + inputs + outputs) + index_bits * weights)
 
 
-def ratio_2_4(m: int, n: int, k: int) -> float:
-    """Energy of the 2:4 design with half of the weights over that of the dense design."""
-    return energy_j(SPARSE, m, n, k, 0.5) / energy_j(DENSE, m, n, k)
+def ratio(m: int, n: int, k: int, pattern: Pattern) -> float:
+    """Energy of the sparse design with n:m weights over that of the dense design."""
+    design = core("sparse")
+    block = design.depth * pattern.m // pattern.n
+    filled = ceil(k / block) * block
+    sparse = energy_j(design, m, n, filled, pattern.n / pattern.m, ceil(log2(pattern.m)))
+    return sparse / energy_j(core("dense"), m, n, k)
