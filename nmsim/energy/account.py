@@ -122,10 +122,10 @@ def cost(arch: AnyArch, table: EnergyTable, key: Key) -> PerAction:
     if component == "cores":
         return _core_cycle(cast(TensorCoreArch, arch), table, action)
     if component == "mac":
-        dtype = action.removeprefix("gated ")
+        how, _, dtype = action.rpartition(" ")
         table.mac_j(dtype)
         full = table.values["mac", dtype]
-        return full if action == dtype else PerAction(full.joules * table.gated_share, full.uncertainty, full.group)
+        return replace(full, joules=full.joules * {"": 1.0, "gated": table.gated_share, "skipped": 0.0}[how])
     if component == "buffers":
         return _buffer_bit(arch, table, action, stream)
     if component == "stream":

@@ -2,7 +2,7 @@
 
 Of a product with E multiply-accumulates on a systolic array, groups n:m skipped on one operand:
 
-    mac        E; gated: the padded slots of the tiles without data, (padded/dense - 1) E
+    mac        E; gated: the padded slots of the tiles without data, (padded/dense - 1) E; skipped: dense - E, for free
     registers  bits of each kept value E w, of the dense operand E w m/n, of sums E 32, of indices E ceil(log2 m)
     select     bits through the multiplexers: E w (m - 1)
     buffers    what passes the port is read, sums are read and written; what comes from DRAM is written, C is read out
@@ -76,13 +76,15 @@ def _elementwise(arch: AnyArch, work: Workload, timing: Timing, found: dict[Key,
 
 
 def _products(arch: AnyArch, work: Workload, timing: Timing, found: dict[Key, np.ndarray]) -> None:
-    """Multiply-accumulates by data type; in an array those of the padded slots are gated."""
+    """Multiply-accumulates by data type, and those skipped; in an array those of the padded slots are gated."""
     dtype, executed = product_dtypes(arch, work), np.zeros(len(work)) + timing.executed
     dense = work["m"].astype(float) * work["n"] * work["k"] * work["count"]
     idle = executed * (np.maximum(np.asarray(timing.padded) / dense, 1.0) - 1.0)
+    skipped = np.maximum(dense - executed, 0.0)
     for code in np.unique(dtype):
         rows = dtype == code
         found["mac", DTYPES[code], ""] = np.where(rows, executed, 0.0)
+        found["mac", f"skipped {DTYPES[code]}", ""] = np.where(rows, skipped, 0.0)
         if isinstance(arch, SystolicArch):
             found["mac", f"gated {DTYPES[code]}", ""] = np.where(rows, idle, 0.0)
 

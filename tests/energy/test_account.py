@@ -7,6 +7,7 @@ import pytest
 
 import nmsim
 from nmsim import library
+from nmsim.energy.account import SCALED
 from nmsim.energy.area import wire_mm
 from nmsim.errors import UnsupportedError
 from nmsim.results.result import Result
@@ -68,21 +69,100 @@ def test_padding_gates_the_units_without_data():
     assert costs["mac", "gated fp16", ""].joules == pytest.approx(0.0321 * costs["mac", "fp16", ""].joules)
 
 
+def test_skipped_multiplications_are_counted_and_cost_nothing():
+    """2:8 leaves a quarter of 131072; the others are skipped, at no energy. Of a dense product none is."""
+    arch = nmsim.load_arch("systolic_32x32", overrides={"array.dataflows": ["os"]})
+    result = nmsim.simulate(arch, nmsim.gemm(64, 64, 32, pattern="2:8", operand="B"))
+    assert counts_of(result)["mac", "skipped fp16", ""] == 131072 * 3 / 4
+    assert result.account.joules(("mac", "skipped fp16", "")).sum() == 0
+    assert ("mac", "skipped fp16", "") not in counts_of(one_array())
+
+
+def random_products(dtype: str) -> nmsim.Workload:
+    rng = np.random.default_rng(11)
+    size = 60
+    m, n, k = (np.round(2 ** rng.uniform(0, 11, size)).astype(int) for _ in range(3))
+    return nmsim.gemms(
+        {
+            "m": m, "n": n, "k": k, "count": rng.choice([1, 1, 7], size),
+            "pattern": rng.choice(["dense", "2:4", "1:4", "2:8", "1:8", "2:16", "unstructured:0.3"], size),
+            "operand": rng.choice(["A", "B"], size), "dtype": [dtype] * size,
+        }
+    )  # fmt: skip
+
+
+WORKLOADS = {
+    "step": lambda dtype: nmsim.load_workload("resnet9", batch=4).training("bdwp", "2:4", dtype=dtype, steps=3),
+    "products": random_products,
+}
+
+
+@pytest.mark.parametrize("work", WORKLOADS)
+@pytest.mark.parametrize("engine", ["analytic", "event"])
 @pytest.mark.parametrize("name", MACHINES)
-def test_every_split_of_the_energy_sums_to_the_whole(name):
-    """Law 6, by component, action, operand, stage and layer; the components are count x joules per action."""
+def test_every_split_of_the_energy_sums_to_the_whole(name, engine, work):
+    """Law 6, by component, action, operand, stage and layer, of training steps and random products; the parts are
+    count x joules per action x (V/V_max)^2, op by op and in sum; no count is negative."""
+    if engine == "event" and nmsim.load_arch(name).kind == "cpu":
+        pytest.skip("the event engine simulates no CPU")
     dtype = next(d for d in DTYPES if d in rates(name))
-    work = nmsim.load_workload("resnet9", batch=4).training("bdwp", "2:4", dtype=dtype, steps=3)
-    result = nmsim.simulate(name, work)
-    total = result.energy_j
+    result = nmsim.simulate(name, WORKLOADS[work](dtype), engine=engine)
+    total, account, repeat = result.energy_j, result.account, result.workload["repeat"]
     for by in ("component", "action"):
         assert result.breakdown(by)["energy_j"].sum() == pytest.approx(total, rel=1e-9)
-    for by in ("operand", "stage", "layer"):
+    for by in ("operand", "stage", "layer", "kind", "phase"):
         assert result.breakdown(by, "energy_j")["energy_j"].sum() == pytest.approx(total, rel=1e-9)
-    terms = result.account.record(work["repeat"])["terms"]
-    if np.all(result.account.voltage == 1):
-        assert sum(t["count"] * t["joules_per_action"] for t in terms) == pytest.approx(total, rel=1e-9)
-    assert result.breakdown("operand", "energy_j")["energy_j"].get("activation", 0) > 0
+    per_op = sum(
+        counts * account.costs[key].joules * (np.square(account.voltage) if key[0] in SCALED else 1.0)
+        for key, counts in account.counts.items()
+    )
+    assert per_op == pytest.approx(result.per_op("energy_j"), rel=1e-9)
+    assert per_op @ repeat == pytest.approx(total, rel=1e-9)
+    assert sum(t["joules"] for t in account.record(repeat)["terms"]) == pytest.approx(total, rel=1e-9)
+    assert all((counts >= 0).all() for counts in account.counts.values())
+    static = result.breakdown("component")["energy_j"]["static"]
+    assert static == pytest.approx(result.arch.energy.static * result.latency_s, rel=1e-9)
+
+
+LISTED = {
+    "sat_vcu1525": {
+        "mac fp16", "mac skipped fp16", "mac gated fp16", "select mux bit", "registers bit", "buffers read",
+        "buffers write", "noc bit mm", "dram read", "dram write", "reduction compare", "update op", "vector op",
+        "static second",
+    },
+    "a100_sxm4_80gb": {
+        "mac fp16", "mac skipped fp16", "cores fp16", "buffers read", "dram read", "dram write", "stream bit",
+        "reduction compare", "update op", "vector op", "static second",
+    },
+    "systolic_128x128": {
+        "mac fp16", "mac skipped fp16", "mac gated fp16", "select mux bit", "registers bit", "buffers read",
+        "buffers write", "noc bit mm", "dram read", "dram write", "update op", "vector op", "static second",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", ["analytic", "event"])
+@pytest.mark.parametrize("name", LISTED)
+def test_every_engine_reports_every_action(name, engine):
+    """A sparse training step has all of them, indices read and written among the streams."""
+    pattern = "2:4" if name.startswith("a100") else "2:8"
+    work = nmsim.load_workload("resnet9", batch=4).training("bdwp", pattern)
+    result = nmsim.simulate(name, work, engine=engine)
+    found = {f"{component} {action}" for component, action, _ in result.account.counts}
+    assert found >= LISTED[name]
+    moved = {key[:2] for key in result.account.counts if key[2] == "metadata"}
+    assert {("dram", "read"), ("buffers", "read")} <= moved
+    assert {"activation", "weight", "gradient", "metadata"} <= set(result.breakdown("operand", "energy_j").index)
+
+
+def test_both_engines_count_the_same_actions():
+    """They execute one plan; only the seconds of the static power differ."""
+    work = nmsim.load_workload("resnet9", batch=4).training("bdwp", "2:8")
+    one, other = (nmsim.simulate("sat_vcu1525", work, engine=engine) for engine in ("analytic", "event"))
+    mine, theirs = counts_of(one), counts_of(other)
+    assert mine.keys() == theirs.keys()
+    for key in mine.keys() - {("static", "second", "")}:
+        assert theirs[key] == pytest.approx(mine[key], rel=1e-12), key
 
 
 DTYPES = ("fp16", "bf16", "int8", "fp32")
