@@ -10,6 +10,7 @@ from nmsim.cli.parser import word
 from nmsim.errors import UnsupportedError, unknown
 
 RECIPES = "workloads/recipes"
+TABLES = "arch_configs/energy"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "name",
         type=word,
         metavar="NAME",
-        help="a stage, a label that run prints, or a name from `nmsim list metrics`, `causes`, `components`, `recipes`",
+        help="a stage, a label that run prints, or a name from `nmsim list metrics`, `causes`, `components`, "
+        "`recipes`, `energy`",
     )
 
 
@@ -28,7 +30,9 @@ def execute(args: argparse.Namespace) -> int:
 
     meanings = list(_meanings(args.name))
     if not meanings:
-        raise UnsupportedError(unknown("metric, label, stage, cause, component or recipe", args.name, _names()))
+        raise UnsupportedError(
+            unknown("metric, label, stage, cause, component, recipe or energy table", args.name, _names())
+        )
     texts = [f"{args.name} ({kind})\n{table(facts.items())}" for kind, facts in meanings]
     print("\n\n".join(texts))
     return 0
@@ -56,6 +60,21 @@ def _meanings(name: str) -> Iterator[tuple[str, dict[str, str]]]:
         yield "stage of a training step", {"is": STAGE_MEANINGS[name]}
     if name in library.names(RECIPES):
         yield "recipe", _recipe(name)
+    if name in library.names(TABLES):
+        yield "energy table", _energy_table(name)
+
+
+def _energy_table(name: str) -> dict[str, str]:
+    """Picojoules of every action at some nodes, and the interval of the last."""
+    from nmsim.energy.table import NODES, at_nodes
+
+    facts = {"pJ": "".join(f"{1e9 * node:>5.0f} nm" for node in NODES) + "  90 % interval"}
+    for action, costs in at_nodes(name).items():
+        values = "".join(f"{1e12 * cost.joules:>8.3g}" for cost in costs)
+        last, factor = 1e12 * costs[-1].joules, 1 + costs[-1].uncertainty
+        facts[action] = f"{values:<{8 * len(NODES)}}  ({last / factor:.3g}–{last * factor:.3g})"
+    facts["file"] = f"{TABLES}/{name}.yaml"
+    return facts
 
 
 def _recipe(name: str) -> dict[str, str]:
@@ -83,5 +102,5 @@ def _names() -> list[str]:
     from nmsim.report.summary import STAGE_MEANINGS
     from nmsim.results.metrics import METRICS
 
-    recipes = library.names(RECIPES)
-    return list(dict.fromkeys([*METRICS, *_labels(), *STAGE_MEANINGS, *CAUSES, *COMPONENTS, *recipes]))
+    files = [*library.names(RECIPES), *library.names(TABLES)]
+    return list(dict.fromkeys([*METRICS, *_labels(), *STAGE_MEANINGS, *CAUSES, *COMPONENTS, *files]))

@@ -114,14 +114,20 @@ def largest_group(arch: AnyArch) -> int:
 
 
 def areas_mm2(arch: SystolicArch) -> dict[str, float]:
-    """Square millimetres by part: array, buffers, vector, pruning and update lanes.
+    """Square millimetres by part: the array as if dense, what n:m adds to its units, vector, pruning and update lanes,
+    buffers.
 
-    The units are sized for the widest type that they multiply.
+    The units are sized for the type that takes most.
     """
     node, group, array = arch.energy.node, largest_group(arch), arch.array
     units = array.rows * array.columns * array.count
+    full, dense = max(
+        (unit_um2(d, node, group) * max(rate, 1.0), unit_um2(d, node) * max(rate, 1.0))
+        for d, rate in array.macs_per_cycle.items()
+    )
     logic = {
-        "array": units * max(unit_um2(d, node, group) * max(rate, 1.0) for d, rate in array.macs_per_cycle.items()),
+        "array": units * dense,
+        "selection": units * (full - dense),
         "vector": arch.vector.lanes * lane_um2(node),
         "pruning": arch.reduction_engine.lanes * pruning_lane_um2(group, node) if arch.reduction_engine else 0.0,
         "update": arch.update_engine.lanes * lane_um2(node) if arch.update_engine else 0.0,

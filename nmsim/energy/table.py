@@ -10,7 +10,7 @@ from typing import Any
 
 from nmsim import library
 from nmsim.energy.files import FOLDER, Entry, Known, TableFile, load_files
-from nmsim.energy.memory import FINEST, SIZES, SramModel
+from nmsim.energy.memory import FINEST, SIZES, WIDTHS, SramModel
 from nmsim.energy.scaling import REACH, at_node
 from nmsim.errors import Problem, SpecError, UnsupportedError, nearest, unknown
 from nmsim.specfile import Document
@@ -119,6 +119,23 @@ def energy_table(node_m: float, dram: str, name: str = "asic") -> EnergyTable:
         both(known, own), _section(files, "gated", place).share,
         tuple(_assumptions(files, entries, node_m, dram)),
     )  # fmt: skip
+
+
+NODES = (45e-9, 28e-9, 16e-9, 12e-9, 7e-9, 5e-9)
+"""The nodes, in metres, at which a table is shown."""
+SHOWN = 65536.0
+"""The size in bytes of the memory that is shown with it."""
+
+
+def at_nodes(name: str) -> dict[str, list[PerAction]]:
+    """Every action of a table with its energy at each of NODES; DRAM, whose bits cost the same at all, by kind."""
+    kinds = dict.fromkeys(kind for file in load_files(name) for kind in file.dram)
+    tables = [energy_table(node, next(iter(kinds)), name) for node in NODES]
+    found = {" ".join(key): [t.values[key] for t in tables] for key in tables[0].values if key[0] != "dram"}
+    for access in ("read_j", "write_j"):
+        costs = [PerAction(getattr(t.sram, access)(SHOWN, WIDTHS[0]), t.sram_uncertainty, "sram") for t in tables]
+        found[f"sram 64 KiB, 64 bit, {access[:-2]}"] = costs
+    return found | {f"dram {kind}": [energy_table(NODES[0], kind, name).values["dram", "read"]] for kind in kinds}
 
 
 NO_FACTOR = 1.0, 0.0

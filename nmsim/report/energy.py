@@ -7,7 +7,7 @@ from typing import Any
 
 from nmsim.arch.schema import SystolicArch
 from nmsim.energy.account import COMPONENTS, Account, table_name
-from nmsim.energy.area import FPGA, fpga_use
+from nmsim.energy.area import FPGA, areas_mm2, fpga_use
 from nmsim.energy.cost import JOULES_PER_KWH, Tariff, bill
 from nmsim.energy.uncertainty import Interval, Spread, order
 from nmsim.report.tables import WIDTH, bar, percent, quantity, table, wrap
@@ -22,8 +22,14 @@ def with_interval(interval: Interval, unit: str) -> str:
     text = quantity(interval.value, unit, 3)
     number, _, shown = text.partition(" ")
     scale = interval.value / float(number) if _is_number(number) and float(number) else 1.0
-    low, high = (f"{bound / scale:.3g}" for bound in (interval.low, interval.high))
+    low, high = (_plain(bound / scale) for bound in (interval.low, interval.high))
     return f"{number} {shown} ({low}–{high})"
+
+
+def _plain(value: float) -> str:
+    """Three digits, without an exponent where four stand before the point."""
+    text = f"{value:.3g}"
+    return f"{float(text):.0f}" if "e+" in text and value < 1e6 else text
 
 
 def _is_number(text: str) -> bool:
@@ -57,7 +63,7 @@ def energy_text(result: Result, tariff: Tariff = NO_TARIFF) -> str:
     ]
     if moved:
         parts.append(_wrapped(f"on operands: {moved}"))
-    parts += [_wrapped(line) for line in (*_over_time(result), *_fit(result), *_bill(interval, tariff))]
+    parts += [_wrapped(line) for line in (*_over_time(result), *_area(result), *_fit(result), *_bill(interval, tariff))]
     return "\n".join(parts)
 
 
@@ -71,6 +77,17 @@ def _over_time(result: Result) -> list[str]:
     from nmsim.report.power import power_line
 
     return [power_line(result.power())] if isinstance(result, EventResult) and result.executions else []
+
+
+def _area(result: Result) -> list[str]:
+    """The parts of a machine's area, where it is estimated from them."""
+    arch: Any = result.arch
+    if not isinstance(arch, SystolicArch) or table_name(arch).startswith(FPGA):
+        return []
+    parts = areas_mm2(arch)
+    total = sum(parts.values())
+    shares = ", ".join(f"{name} {percent(part / total)}" for name, part in parts.items() if part > 0)
+    return [f"area (estimate, to a factor of two): {quantity(total, 'mm2', 3)}: {shares}"]
 
 
 def _fit(result: Result) -> list[str]:

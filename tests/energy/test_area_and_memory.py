@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nmsim
-from nmsim.energy.area import area_mm2, areas_mm2, fpga_use, largest_group, logic_um2, sram_mm2, unit_um2
+from nmsim.energy.area import (
+    area_mm2,
+    areas_mm2,
+    fpga_use,
+    lane_um2,
+    largest_group,
+    logic_um2,
+    pruning_lane_um2,
+    sram_mm2,
+    unit_um2,
+)
 from nmsim.energy.table import energy_table
 from nmsim.errors import UnsupportedError
 
@@ -46,11 +56,38 @@ def test_a_buffer_by_hand():
 def test_a_machine_is_the_sum_of_its_parts_and_a_gpu_its_die():
     array = nmsim.load_arch("systolic_32x32")
     parts = areas_mm2(array)
-    assert set(parts) == {"array", "vector", "pruning", "update", "buffers"}
+    assert set(parts) == {"array", "selection", "vector", "pruning", "update", "buffers"}
     assert area_mm2(array) == pytest.approx(sum(parts.values()))
-    assert parts["array"] == pytest.approx(1024 * unit_um2("fp16", 16 * NM, largest_group(array)) * 1e-6 / 0.7, rel=0.5)
     assert area_mm2(nmsim.load_arch("a100_sxm4_40gb")) == 826
     assert math.isnan(area_mm2(nmsim.load_arch("sat_vcu1525")))
+
+
+def test_an_array_with_selection_logic_against_a_dense_one_by_hand():
+    """vegeta_like, 512 units at 7 nm that pick out of 4: bf16 takes 900 + 4184 for its parts and 64 latches, fp16 1640
+    + 4184: the larger counts. n:m adds 3 x 16 switches, and 3 x 16 + 2 latches; cells fill 0.7."""
+    arch = nmsim.load_arch("vegeta_like")
+    assert largest_group(arch) == 4
+    shrink = 3.3 / 91.2 * 512 * 1e-6 / 0.7
+    parts = areas_mm2(arch)
+    assert parts["array"] == pytest.approx((1640 + 4184 + 64 * 4.522) * shrink)
+    assert parts["selection"] == pytest.approx((48 * 1.862 + 50 * 4.522) * shrink)
+    assert areas_mm2(nmsim.load_arch("tpu_v4_like"))["selection"] == 0
+
+
+def test_lanes_by_hand():
+    """At 45 nm: an FP32 lane 7700 + 4184 + 96 latches; a pruning lane for 8 keeps 8 values of 16 + 3 bits and compares
+    them, 8 x (19 x 4.522 + 72)."""
+    assert lane_um2(45 * NM) == pytest.approx(7700 + 4184 + 96 * 4.522)
+    assert pruning_lane_um2(8, 45 * NM) == pytest.approx(8 * (19 * 4.522 + 72))
+
+
+def test_sats_engines_take_area_as_custom_logic():
+    """SORE and WUVE of SAT, without an FPGA: lanes x area of a lane over what cells fill; more lanes, more area."""
+    arch = nmsim.load_arch("sat_vcu1525")
+    parts, node = areas_mm2(arch), arch.energy.node
+    group = largest_group(arch)
+    assert parts["pruning"] == pytest.approx(arch.reduction_engine.lanes * pruning_lane_um2(group, node) * 1e-6 / 0.7)
+    assert parts["update"] == pytest.approx(arch.update_engine.lanes * lane_um2(node) * 1e-6 / 0.7)
 
 
 def test_more_units_take_more_area():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import nmsim
 from nmsim.energy.table import PerAction
-from nmsim.energy.uncertainty import Spread, order
+from nmsim.energy.uncertainty import Interval, Spread, order
 from nmsim.errors import UnsupportedError
 from nmsim.report.energy import spread_of, with_interval
 
@@ -69,3 +69,14 @@ def test_the_spread_of_a_result_sums_to_its_energy():
     text = with_interval(spread.interval(), "J")
     low, high = (float(x) for x in text.split("(")[1].rstrip(")").split("–"))
     assert low < float(text.split()[0]) < high
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "text"),
+    [
+        (12.3e-3, 9.1e-3, 16.8e-3, "12.3 mJ (9.1–16.8)"), (0.7, 0.5, 1.05, "700 mJ (500–1050)"),
+        (3320.0, 2400.0, 4630.0, "3.32 kJ (2.4–4.63)"), (0.0, 0.0, 0.0, "0 J (0–0)"),
+    ],
+)  # fmt: skip
+def test_a_total_is_printed_with_its_interval_in_one_unit(value, low, high, text):
+    assert with_interval(Interval(value, low, high), "J") == text

@@ -93,6 +93,22 @@ def test_no_product_draws_more_than_the_cap(name: str):
     assert (result.per_op("energy_j") <= cap * result.per_op("latency_s") * (1 + 1e-9)).all()
 
 
+@pytest.mark.parametrize("name", ["a100_sxm4_80gb", "h100_sxm5", "h200_sxm"])
+@pytest.mark.parametrize("share", [1.0, 0.8])
+def test_the_clock_and_the_account_see_the_same_energy(name: str, share: float):
+    """A large product that is slowed by power and waits for nothing else draws its cap by the energies of its account:
+    what the clock model spends and what is reported come from one table. The clock model credits what is left over
+    while cores start and end at the lower voltage, so that a part (1 - V^2) of that time's share is not used."""
+    cap = limit_of(name).cap * share
+    arch = nmsim.load_arch(name, {"power.cap": f"{cap} W"})
+    for size in (4096, 8192):
+        held = nmsim.simulate(arch, nmsim.gemm(size, size, size))
+        assert held.columns["cause.power"][0] > 0
+        idle = (held.columns["cause.launch"] + held.columns["cause.fill_drain"])[0] / held.cycles
+        unused = (cap - arch.energy.static) * idle * (1 - np.square(held.account.voltage)[0])
+        assert held.power_w == pytest.approx(cap - unused, rel=2e-3)
+
+
 def test_sparse_gains_least_where_power_and_feed_bind():
     """2:4 at 8192^3: an H100 is fed and powered for little more than its dense rate; an H20, whose cores are a
     quarter as fast under the same shared memory, is not short of either."""
