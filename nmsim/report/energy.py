@@ -9,6 +9,7 @@ from nmsim.arch.schema import SystolicArch
 from nmsim.energy.account import COMPONENTS, Account, table_name
 from nmsim.energy.area import FPGA, areas_mm2, fpga_use
 from nmsim.energy.cost import JOULES_PER_KWH, Tariff, bill
+from nmsim.energy.timeline import PowerTrace
 from nmsim.energy.uncertainty import Interval, Spread, order
 from nmsim.report.tables import WIDTH, bar, percent, quantity, table, wrap
 from nmsim.results.io import amounts
@@ -73,10 +74,24 @@ def _wrapped(line: str) -> str:
 
 def _over_time(result: Result) -> list[str]:
     """Peak and average power, where the engine knows when things happen."""
+    if result.engine == "analytic":
+        return []
     from nmsim.engines.event.result import EventResult
-    from nmsim.report.power import power_line
 
     return [power_line(result.power())] if isinstance(result, EventResult) and result.executions else []
+
+
+def power_line(trace: PowerTrace) -> str:
+    """Average and peak in words and, where the machine has a cap, for how long more than it is drawn."""
+    text = (
+        f"over time, every op once: average {quantity(trace.average_w, 'W', 3)}, peak {quantity(trace.peak_w, 'W', 3)}"
+        f" ({trace.peak_w / trace.average_w:.2f}x)"
+    )
+    if trace.cap_w is None:
+        return text
+    over = trace.over(trace.cap_w * (1 + 1e-9))
+    held = "never exceeded" if over == 0 else f"exceeded in {percent(over)} of the time"
+    return f"{text}; the cap of {quantity(trace.cap_w, 'W', 3)}, which holds on the mean of an op, is {held}"
 
 
 def _area(result: Result) -> list[str]:

@@ -1,4 +1,4 @@
-"""Power over time in a picture, in a line, and as a counter of a trace."""
+"""Power over time in a picture, and as a counter of a trace."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nmsim.report.style import (
     scaled,
     styled,
 )
-from nmsim.report.tables import WIDTH, percent, quantity, shorten
+from nmsim.report.tables import WIDTH, quantity, shorten
 
 if TYPE_CHECKING:
     from nmsim.energy.timeline import PowerTrace
@@ -60,19 +60,6 @@ def plot_power(result: EventResult, trace: PowerTrace | None = None) -> Picture:
     axes.set_title(shorten(f"{result.workload.name} on {result.arch.name}: mean power of {STEPS} steps", WIDTH))
     legend_below(axes, columns=5)
     return figure
-
-
-def power_line(trace: PowerTrace) -> str:
-    """Average and peak in words and, where the machine has a cap, for how long more than it is drawn."""
-    text = (
-        f"over time, every op once: average {quantity(trace.average_w, 'W', 3)}, peak {quantity(trace.peak_w, 'W', 3)}"
-        f" ({trace.peak_w / trace.average_w:.2f}x)"
-    )
-    if trace.cap_w is None:
-        return text
-    over = trace.over(trace.cap_w * (1 + 1e-9))
-    held = "never exceeded" if over == 0 else f"exceeded in {percent(over)} of the time"
-    return f"{text}; the cap of {quantity(trace.cap_w, 'W', 3)}, which holds on the mean of an op, is {held}"
 
 
 def power_counters(trace: PowerTrace) -> Iterator[dict[str, Any]]:

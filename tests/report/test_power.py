@@ -7,8 +7,9 @@ import pytest
 
 import nmsim
 from nmsim.energy.timeline import PowerTrace
+from nmsim.report.energy import power_line
 from nmsim.report.plots import png
-from nmsim.report.power import plot_power, power_counters, power_line
+from nmsim.report.power import plot_power, power_counters
 
 TRACE = PowerTrace(np.array([0.0, 1.0, 4.0]), {"array": np.array([7.0, 1.0])}, static_w=1.0, cap_w=5.0)
 """8 W for 1 s, 2 W for 3 s: 14 J, 3.5 W on average."""
