@@ -34,8 +34,10 @@ class Kernel:
     stream_k: np.ndarray | float
 
 
-def condensed(p: Products) -> tuple[np.ndarray, np.ndarray]:
+def condensed(p: Products) -> tuple[np.ndarray | float, np.ndarray | float]:
     """The shares of k along which the cores read A and B [ops]; 1 but for the operand opposite a V:n:m one."""
+    if not p.block.any():
+        return 1.0, 1.0
     share = np.where(p.block > 0, np.minimum(COLUMNS_KEPT / p.pattern_m, 1.0), 1.0)
     return np.where(p.side == 2, share, 1.0), np.where(p.side == 1, share, 1.0)
 
@@ -129,12 +131,14 @@ def dram_bytes(arch: TensorCoreArch, p: Products, kernel: Kernel, columns: np.nd
     }
 
 
-def _touched(p: Products) -> tuple[np.ndarray, np.ndarray]:
+def _touched(p: Products) -> tuple[np.ndarray | float, np.ndarray | float]:
     """The shares of A and B that are read at all [ops], expected where blocks keep their columns independently.
 
     With b blocks that keep a share c of the columns each, 1 - (1 - c)^b of them are kept by some block.
     """
     read = condensed(p)
+    if not p.block.any():
+        return read
     lengths = (p.n, p.m)
     blocks = (np.ceil(length / np.maximum(p.block, 1.0)) for length in lengths)
     a, b = (1.0 - (1.0 - share) ** number for share, number in zip(read, blocks, strict=True))

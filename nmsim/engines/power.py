@@ -15,6 +15,7 @@ slow down: L2 and DRAM keep their bandwidth.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import numpy as np
 
@@ -41,7 +42,10 @@ def throttled(arch: TensorCoreArch, energy: np.ndarray, cycles: np.ndarray, idle
     left = arch.power.cap - arch.energy.static
     spent = np.maximum(energy - left * idle / arch.clock, 0.0)
     heat = np.divide(left * cycles, spent, out=np.full(len(cycles), np.inf), where=spent > 0)
-    return cycles * np.maximum(arch.clock / clock_at(arch.power, np.minimum(heat, arch.clock)), 1.0)
+    slowed, clock = cycles.copy(), np.broadcast_to(arch.clock, heat.shape)
+    if len(hot := np.flatnonzero(heat < clock)):  # the others keep their clock
+        slowed[hot] *= np.maximum(clock[hot] / clock_at(arch.power, heat[hot]), 1.0)
+    return slowed
 
 
 def dynamic_energy(
@@ -59,7 +63,7 @@ def dynamic_energy(
         return np.zeros(len(busy))
     table = table_of(arch)
     per_mac = np.zeros(len(DTYPES))
-    for code in np.unique(p.dtype):
+    for code in np.flatnonzero(np.bincount(p.dtype)):
         per_mac[code] = table.mac_j(DTYPES[code])
     on_chip = p.executed * per_mac[p.dtype] + busy * arch.power.per_cycle(p.dtype)
     return on_chip + total(l2) * table.sram_byte(arch.memories.l2.size) + total(dram) * table.dram_byte
@@ -79,8 +83,14 @@ def clock_at(limit: PowerLimit, heat: np.ndarray) -> np.ndarray:
 
     Linear between tabulated points, the first of which is 0; beyond the last the voltage stays at its highest.
     """
-    clocks, volts = np.array(limit.curve).T
+    heats, clocks = _tabulated(tuple(limit.curve))
+    return np.interp(heat, heats, clocks) + np.maximum(heat - heats[-1], 0.0)
+
+
+@lru_cache(maxsize=64)
+def _tabulated(curve: tuple[tuple[float, float], ...]) -> tuple[np.ndarray, np.ndarray]:
+    """f (V/V_max)^2, ascending, and the clocks f."""
+    clocks, volts = np.array(curve).T
     fine = np.interp(np.linspace(0, len(clocks) - 1, STEPS * (len(clocks) - 1) + 1), np.arange(len(clocks)), clocks)
     fine = np.append(0.0, fine)
-    heats = fine * (np.interp(fine, clocks, volts) / volts[-1]) ** 2
-    return np.interp(heat, heats, fine) + np.maximum(heat - heats[-1], 0.0)
+    return fine * (np.interp(fine, clocks, volts) / volts[-1]) ** 2, fine

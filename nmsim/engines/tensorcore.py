@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from nmsim.arch import fleet
 from nmsim.arch.gpu import Kernels
 from nmsim.arch.schema import ACCUMULATOR_BYTES, TensorCoreArch
 from nmsim.engines.convolutions import (
@@ -36,23 +37,24 @@ from nmsim.engines.convolutions import (
 )
 from nmsim.engines.gpu_traffic import Kernel, dram_bytes, l2_bytes, partial_bytes, shared_memory_bytes, widening
 from nmsim.engines.power import dynamic_energy, throttled, voltage
-from nmsim.engines.products import Products, dense_where
+from nmsim.engines.products import Products, dense_where, take
 from nmsim.engines.tiling import ceil_div
-from nmsim.engines.timing import Timing, Waterfall, total
+from nmsim.engines.timing import Bound, Timing, Waterfall, total
 from nmsim.workloads.optable import DTYPES, STAGES
 
 
 @dataclass(frozen=True)
 class Run:
     """An op under a kernel: its waterfall without launch, its bytes per stream, its padded dense products, the cycles
-    with cores at work, summed over the cores, and their voltage."""
+    with cores at work, summed over the cores, and the cycles of `work` on each as `slowed` by the power cap."""
 
     fall: Waterfall
     dram: dict[str, np.ndarray]
     l2: dict[str, np.ndarray]
     padded: np.ndarray
     busy: np.ndarray
-    voltage: np.ndarray
+    work: np.ndarray
+    slowed: np.ndarray
 
 
 def evaluate(arch: TensorCoreArch, p: Products) -> Timing:
@@ -60,13 +62,13 @@ def evaluate(arch: TensorCoreArch, p: Products) -> Timing:
     p = prepared(arch, p)
     kernel, cycles = choose(arch, p)
     idle = np.zeros(len(p.m), dtype=bool)
-    if (p.side > 0).any():
-        dense = dense_where(p, p.side > 0)
-        other, dense_cycles = choose(arch, dense)
-        idle = (p.side > 0) & (dense_cycles < cycles)
+    if len(sparse := np.flatnonzero(p.side > 0)):
+        dense = dense_where(take(p, sparse), np.ones(len(sparse), dtype=bool))
+        other, dense_cycles = choose(fleet.take(arch, sparse), dense)
+        idle[sparse] = dense_cycles < cycles[sparse]
         p = dense_where(p, idle)
-        pairs = zip(vars(other).values(), vars(kernel).values(), strict=True)
-        kernel = Kernel(*(np.where(idle, x, y) for x, y in pairs))
+        for mine, theirs in zip(vars(kernel).values(), vars(other).values(), strict=True):
+            mine[idle] = theirs[idle[sparse]]
     if arch.kernels.conv is not None and (offered := winograd_offered(arch, p)).any():
         fewer = by_winograd(arch, p, offered)
         other, fewer_cycles = choose(arch, fewer)
@@ -83,7 +85,7 @@ def evaluate(arch: TensorCoreArch, p: Products) -> Timing:
     return Timing(
         run.fall.causes, run.dram, run.l2, plan,
         executed=p.executed, useful=p.useful, padded=run.padded, peak=arch.cores.count * p.rate,
-        lane_ops=widening(arch, p, kernel), busy=run.busy, voltage=run.voltage,
+        lane_ops=widening(arch, p, kernel), busy=run.busy, voltage=voltage(arch, run.work, run.slowed),
     )  # fmt: skip
 
 
@@ -92,7 +94,7 @@ def choose(arch: TensorCoreArch, p: Products) -> tuple[Kernel, np.ndarray]:
     best = np.full(len(p.m), np.inf)
     chosen = np.ones((4, len(p.m)))
     for candidate, offered in _kernels(arch.kernels, p):
-        cycles = np.where(offered, execute(arch, p, candidate).fall.cycles, np.inf)
+        cycles = np.where(offered, execute(arch, p, candidate, Bound).fall.cycles, np.inf)
         better = cycles < best
         best = np.where(better, cycles, best)
         for row, value in enumerate(vars(candidate).values()):
@@ -153,17 +155,17 @@ def _tiles(kernels: Kernels, p: Products) -> dict[tuple[int, int], np.ndarray]:
     return found
 
 
-def execute(arch: TensorCoreArch, p: Products, kernel: Kernel) -> Run:
-    """The products run with one kernel."""
+def execute(arch: TensorCoreArch, p: Products, kernel: Kernel, booking: type[Waterfall] = Waterfall) -> Run:
+    """The products run with one kernel; `booking` is how their cycles are booked."""
     kernels, memories = arch.kernels, arch.memories
     parts = ceil_div(p.m, kernel.tile_m) * ceil_div(p.n, kernel.tile_n) * p.count * kernel.split_k
     even = np.maximum(parts / arch.cores.count, 0.5)
     waves = np.where(np.asarray(kernel.stream_k) > 0, even, ceil_div(parts, arch.cores.count))
     depth = _depth(kernels, p, kernel)
-    fall = _on_cores(arch, p, kernel, waves, depth)
+    fall = _on_cores(arch, p, kernel, waves, depth, booking(p.useful / (arch.cores.count * p.rate)))
 
     down, down_sparse = ((raster or kernels.raster) == "columns" for raster in (None, kernels.sparse.raster))
-    columns = np.select([p.side == 1, p.side == 2], [down_sparse, not down_sparse], down)
+    columns = np.where(p.side > 0, (p.side == 1) == down_sparse, down)
     l2, dram = l2_bytes(arch, p, kernel), dram_bytes(arch, p, kernel, columns)
     per_cycle = _dram_bandwidth(arch) / arch.clock
     around = _fill(kernels, kernel, waves, p.c_bytes / per_cycle) + _joining(arch, p, kernel)
@@ -175,13 +177,14 @@ def execute(arch: TensorCoreArch, p: Products, kernel: Kernel) -> Run:
     fall.plus("fill_drain", around)
     fall.resource("dram", (dram["a"] + dram["b"] + dram["c"]) / per_cycle, dram["metadata"] / per_cycle)
     padded = parts * kernel.tile_m * kernel.tile_n * depth
-    return Run(fall, dram, l2, padded, busy, voltage(arch, work, slowed))
+    return Run(fall, dram, l2, padded, busy, work, slowed)
 
 
-def _on_cores(arch: TensorCoreArch, p: Products, kernel: Kernel, waves: np.ndarray, depth: np.ndarray) -> Waterfall:
-    """The waterfall of `waves` parts of `depth` reduction elements on each core: products, and feeding them."""
+def _on_cores(
+    arch: TensorCoreArch, p: Products, kernel: Kernel, waves: np.ndarray, depth: np.ndarray, fall: Waterfall
+) -> Waterfall:
+    """`fall` with `waves` parts of `depth` reduction elements on each core: products, and feeding them."""
     cores, kernels, sparse = arch.cores, arch.kernels, p.side > 0
-    fall = Waterfall(p.useful / (cores.count * p.rate))
     issue = waves * kernel.tile_m * kernel.tile_n * depth * (p.pattern_n / p.pattern_m) / p.rate
     fall.at_least("unskipped", p.executed / (cores.count * p.rate))
     fall.at_least("granularity", issue)

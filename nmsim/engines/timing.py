@@ -56,6 +56,19 @@ class Waterfall:
         self.at_least("metadata", values + metadata)
 
 
+class Bound(Waterfall):
+    """The cycles alone, not what they go to: for choosing among many plans."""
+
+    def plus(self, cause: str, cycles: np.ndarray) -> None:
+        """The op needs `cycles` more, after the others."""
+        self.cycles = self.cycles + cycles
+
+    def resource(self, cause: str, values: np.ndarray, metadata: np.ndarray | float = 0.0) -> None:
+        """A resource beside the chain needs `values` cycles, and `metadata` more for indices."""
+        self.cycles = np.maximum(self.cycles, values)
+        self.at_least("metadata", values + metadata)
+
+
 def total(streams: Mapping[str, np.ndarray]) -> np.ndarray:
     """Sum [ops] over the streams."""
     return np.sum(list(streams.values()), axis=0)

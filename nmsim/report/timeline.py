@@ -45,6 +45,9 @@ def plot_timeline(result: EventResult, timeline: pd.DataFrame | None = None) -> 
         _bars(upper, frame, names, seconds * factor)
         _bandwidth(lower, frame, seconds, factor, result.arch.clock)
         lower.set_xlabel(f"time [{unit}]")
+        present = set(frame["stage"])
+        handles = [Patch(color=colour, label=stage) for stage, colour in STAGE_COLOURS.items() if stage in present]
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
         title = f"{result.workload.name} on {result.arch.name}, event engine"
         if not frame.attrs.get("complete", True) or result.partial:
             title += " (partial)" if result.partial else " (first part, repeats as one bar)"
@@ -67,8 +70,6 @@ def _bars(axes: Axes, frame: pd.DataFrame, names: list[str], times: np.ndarray) 
                     )
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    handles = [Patch(color=STAGE_COLOURS[s], label=s) for s in STAGE_COLOURS if s in set(stages)]
-    axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.0, 1.08), ncols=len(handles), borderaxespad=0)
 
 
 def _bandwidth(axes: Axes, frame: pd.DataFrame, seconds: np.ndarray, factor: float, clock: float) -> None:
