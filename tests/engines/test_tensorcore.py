@@ -20,7 +20,7 @@ def gpu(**paths: Any) -> TensorCoreArch:
         "kernels.fill_cycles": 100,
         "kernels.accumulators": "64 KiB",
         "kernels.exposed_feed": 0,
-        "kernels.sparse.exposed_feed": 0,
+        "kernels.sparse.step_cycles": 0,
         "power.cap": "100 kW",
         "memories.l2.bandwidth": "1e9 TB/s",
         "memories.dram.bandwidth": "1e9 TB/s",
@@ -113,6 +113,18 @@ def test_feed_that_is_not_hidden_is_added():
     """Dense 128 x 128 tiles move 128*(1+2)*2*2 = 1536 B per element of k, 12 cycles beside 16: a quarter of 12 more."""
     result = nmsim.simulate(gpu(kernels__exposed_feed=0.25), nmsim.gemm(128 * 108, 128, 1024))
     assert result.cycles == pytest.approx(1024 * (16 + 3) + 100 + 1410)
+
+
+@pytest.mark.parametrize(("pattern", "steps"), [("2:4", 32), ("128:2:8", 16)])
+def test_steps_of_an_nm_product_wait(pattern, steps):
+    """1024 elements of k are 32 steps of 32; blocks that share 4 of every 8 columns are read in half as many. Dense
+    products do not wait."""
+    work, dense = nmsim.gemm(128 * 108, 128, 1024, pattern, "A"), nmsim.gemm(128 * 108, 128, 1024)
+    with_and_without = [gpu(kernels__sparse__step_cycles=x) for x in (100, 0)]
+    (slow, fast), (same, as_well) = (
+        [nmsim.simulate(arch, x).cycles for arch in with_and_without] for x in (work, dense)
+    )
+    assert (slow - fast, same - as_well) == (pytest.approx(100 * steps), 0)
 
 
 def test_a_cluster_reads_what_it_shares_once():
