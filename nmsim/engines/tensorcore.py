@@ -171,10 +171,7 @@ def execute(arch: TensorCoreArch, p: Products, kernel: Kernel) -> Run:
     depth = _depth(kernels, p, kernel)
     fall = _on_cores(arch, p, kernel, waves, depth)
 
-    down, down_sparse = ((raster or kernels.raster) == "columns" for raster in (None, kernels.sparse.raster))
-    dense = down & ~own_kernels(kernels, p)
-    columns = np.select([p.side == 1, p.side == 2], [down_sparse, not down_sparse], dense)
-    l2, dram = l2_bytes(arch, p, kernel), dram_bytes(arch, p, kernel, columns)
+    l2, dram = l2_bytes(arch, p, kernel), dram_bytes(arch, p, kernel, _order(kernels, p))
     per_cycle = _dram_bandwidth(arch) / arch.clock
     around = _fill(kernels, kernel, waves, p.c_bytes / per_cycle) + _joining(arch, p, kernel)
     work, busy = fall.cycles, fall.cycles * parts / waves
@@ -186,6 +183,16 @@ def execute(arch: TensorCoreArch, p: Products, kernel: Kernel) -> Run:
     fall.resource("dram", (dram["a"] + dram["b"] + dram["c"]) / per_cycle, dram["metadata"] / per_cycle)
     padded = parts * kernel.tile_m * kernel.tile_n * depth
     return Run(fall, dram, l2, padded, busy, voltage(arch, work, slowed))
+
+
+def _order(kernels: Kernels, p: Products) -> np.ndarray:
+    """The dimension that thread blocks follow first [ops]: 1 for m, -1 for n, 0 where those at work are near a square.
+
+    Kernels of convolutions keep near a square; with n:m in B, m and n have changed places.
+    """
+    dense, sparse = ((raster or kernels.raster) == "columns" for raster in (None, kernels.sparse.raster))
+    along_m = dense & ~own_kernels(kernels, p)
+    return np.select([p.side == 1, p.side == 2], [int(sparse), -int(sparse)], along_m.astype(int))
 
 
 def _on_cores(arch: TensorCoreArch, p: Products, kernel: Kernel, waves: np.ndarray, depth: np.ndarray) -> Waterfall:
