@@ -7,7 +7,8 @@ measured_gemm.csv. The table that ships with `nmsim validate` has not all of the
 trackers are cited, not copied. The fit minimises the mean, over the data sets of a machine, of the mean
 absolute relative error, one constant at a time until none moves. What a set's way of measuring adds to each of its
 rows is fitted first to the skinny rows of all its machines and stands in nmsim/validation/data/overheads.yaml.
-Where several kernels or layouts ran the same product, the fastest counts.
+Where a library ran the same product in several layouts or configurations, the fastest counts. Rows of kernels that
+nmsim/validation/data/libraries.yaml describes are left out.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 
 import nmsim
 from nmsim.arch.schema import AnyArch
-from nmsim.validation.points import data_type, set_name
+from nmsim.validation.points import data_type, set_name, slug
 from nmsim.validation.settings import DATA, Settings
 
 Space = Mapping[str, tuple[Any, ...]]
@@ -43,15 +44,16 @@ def _nanojoules(*values: float) -> tuple[str, ...]:
 
 TENTHS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 SHARES = (0.7, 0.73, 0.75, 0.8, 0.85, 0.88, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 1.0)
+STEPS = (0, 50, 100, 128, 150, 175, 200, 225, 235, 250, 300, 400)
 HALF = ("fp16", "bf16")
 
 FITS = {
     "rtx3090": Fit(
-        {"cores.mma_efficiency": SHARES, "kernels.exposed_feed": TENTHS, "kernels.sparse.exposed_feed": TENTHS},
+        {"cores.mma_efficiency": SHARES, "kernels.exposed_feed": TENTHS, "kernels.sparse.step_cycles": STEPS},
         (("venom", "RTX3090", HALF),),
     ),
     "rtx3060": Fit(
-        {"clock": ("1850 MHz", "1880 MHz", "1910 MHz", "1940 MHz"), "kernels.sparse.exposed_feed": TENTHS},
+        {"clock": ("1850 MHz", "1880 MHz", "1910 MHz", "1940 MHz"), "kernels.sparse.step_cycles": STEPS},
         (("ao_174", "RTX3060", HALF),),
     ),
     "rtx4070ti_super": Fit(
@@ -62,7 +64,7 @@ FITS = {
         (("llmcompass", "A100-SXM4-80GB", HALF),),
     ),
     "a100_pcie_40gb": Fit(
-        {"kernels.sparse.exposed_feed": (0.1, 0.15, 0.2, 0.25, 0.3, 0.4)}, (("pt_90119", "A100", HALF),)
+        {"kernels.sparse.step_cycles": STEPS}, (("pt_90119", "A100", HALF),)
     ),
     "h100_sxm5": Fit(
         {"power.core_cycle": _nanojoules(2.8, 3.0, 3.2, 3.4, 3.6, 3.8)},
@@ -91,7 +93,7 @@ FITS = {
     ),
     "mi210": Fit(
         {
-            "cores.mma_efficiency": SHARES, "kernels.fill_cycles": (1254, 1800, 2500, 3500, 5000),
+            "cores.mma_efficiency": SHARES,
             "kernels.dram_efficiency": (0.35, 0.4, 0.45, 0.5, 0.6, 0.8, 1.0),
         },
         (("hipblaslt_mi210", "MI210 (gfx90a 104CU)", HALF), ("llmcompass", "MI210", HALF)),
@@ -116,8 +118,9 @@ class Rows:
 
 
 def rows_of(table: Path, source: str, device: str, dtypes: tuple[str, ...]) -> Rows | None:
-    """The rows of a source, a device and some data types, of quality A and B; the fastest of equal products; None if
-    the table has none."""
+    """The rows of a source, a device and some data types, of quality A and B, but those of libraries with constants of
+    their own; the fastest of a library's equal products; None if the table has none."""
+    settings = Settings.beside(Path(DATA))
     fastest: dict[tuple[Any, ...], float] = {}
     with table.open(encoding="utf-8") as file:
         for row in csv.DictReader(line for line in file if not line.startswith("#")):
@@ -126,16 +129,19 @@ def rows_of(table: Path, source: str, device: str, dtypes: tuple[str, ...]) -> R
             if wanted and row["quality"] in "AB" and row["time_us"]:
                 pattern = row["pattern"].lower().removeprefix("v")
                 sizes = (int(float(row[x])) for x in "MNK")
-                key = (*sizes, pattern, dtype)
+                kernel = "" if pattern == "dense" else slug(row["kernel"].split(" ")[0])
+                if kernel and settings.library(set_name(source, device, dtype, f"{pattern}_{kernel}")):
+                    continue
+                key = (*sizes, pattern, dtype, kernel)
                 fastest[key] = min(float(row["time_us"]) * 1e-6, fastest.get(key, np.inf))
     if not fastest:
         return None
-    m, n, k, patterns, types = (list(column) for column in zip(*fastest, strict=True))
+    m, n, k, patterns, types, _ = (list(column) for column in zip(*fastest, strict=True))
     work = nmsim.gemms(
         {"m": m, "n": n, "k": k, "pattern": patterns, "operand": ["A"] * len(m), "dtype": types}, name=source
     )
     family = np.array([f"{dtype} {min(pattern.count(':'), 2)}" for pattern, dtype in zip(patterns, types, strict=True)])
-    overhead = Settings.beside(Path(DATA)).overhead_s(set_name(source, device, dtypes[0], "dense"))
+    overhead = settings.overhead_s(set_name(source, device, dtypes[0], "dense"))
     return Rows(work, np.array(list(fastest.values())), overhead, family)
 
 

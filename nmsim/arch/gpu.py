@@ -40,7 +40,10 @@ class SparseKernels(Spec):
 
     tiles: Annotated[list[Tile], Field(min_length=1)] | None = None
     split_k: Annotated[list[Count], Field(min_length=1)] | None = None
-    exposed_feed: Share | None = None
+    step_cycles: Annotated[float, Field(ge=0)] = Field(
+        default=0.0,
+        description="cycles of a main-loop step that nothing hides, whatever its tile: barriers, waiting for operands",
+    )
     raster: Raster | None = None
     mma_efficiency: Ratio | None = None
 
@@ -107,14 +110,16 @@ class Kernels(Spec):
         "and one computes while another fills or drains",
     )
     exposed_feed: Share = Field(
-        default=0.0, description="share of reading operands from shared memory that multiplications do not hide"
+        default=0.0,
+        description="share of reading operands from shared memory that multiplications do not hide; of dense products",
     )
     dram_efficiency: Ratio = Field(
         default=1.0, description="share of what streams get of DRAM that the kernels of products get"
     )
     raster: Raster = Field(
         default="blocks",
-        description="order of thread blocks: `blocks` close to a square run at a time, `columns` follow m, then n",
+        description="order of thread blocks of products: `blocks` close to a square run at a time, `columns` follow m, "
+        "then n",
     )
     sparse: SparseKernels = SparseKernels()
     conv: Convolutions | None = Field(default=None, description="as products of the same size if left out")

@@ -62,7 +62,7 @@ def execute(args: argparse.Namespace) -> int:
         sys.stdout.write(csv_text([set_record(s) for s in report.sets]))
     else:
         print(_text(report))
-    return 0 if all(s.within for s in report.sets) else OUTSIDE
+    return 0 if report.within else OUTSIDE
 
 
 def _energy(args: argparse.Namespace) -> int:
@@ -136,7 +136,7 @@ def _text(report: Report) -> str:
 
     records = [set_record(s) for s in report.sets]
     parts = [_errors(records), _worst(records), _totals(totals(report))] if records else ["No point could be scored."]
-    parts += [_gains(report), _left_out(report), _calibrated(report), _verdict(records)]
+    parts += [_gains(report), _left_out(report), _calibrated(report), _verdict(report)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -149,13 +149,18 @@ def _errors(records: list[dict[str, Any]]) -> str:
             r["name"] + (" *" if r["ran_dense"] else ""), r["points"],
             *(f"{100 * r[name]:.1f}" for name in ("mape", "median", "p90")), f"{100 * r['bias']:+.1f}",
             "-" if r["rank_correlation"] is None else f"{r['rank_correlation']:.3f}", f"{100 * r['roofline_mape']:.1f}",
-            "-" if r["tolerance"] is None else f"{100 * r['tolerance']:.3g}{'' if r['within'] else ' !'}",
+            _limit(r),
         ]
         for r in records
     ]  # fmt: skip
     note = "per cent of the measured time; roof: MAPE of a two-constant roofline fitted to these points"
     dense = "\n  * some points have zeros that the machine cannot skip" if any(r["ran_dense"] for r in records) else ""
     return f"Errors ({note})\n{table(rows, headers, 'lrrrrrrrr')}{dense}"
+
+
+def _limit(record: dict[str, Any]) -> str:
+    """The stated error of a record in per cent, marked where it is exceeded."""
+    return "-" if record["tolerance"] is None else f"{100 * record['tolerance']:.3g}{'' if record['within'] else ' !'}"
 
 
 def _worst(records: list[dict[str, Any]]) -> str:
@@ -197,12 +202,12 @@ def _gains(report: Report) -> str:
         [
             r["name"], r["points"],
             *(f"{r[f'{x}_mean']:.2f}x ({r[f'{x}_min']:.2f}-{r[f'{x}_max']:.2f})" for x in ("measured", "predicted")),
-            f"{100 * r['mape']:.1f}", f"{100 * r['bias']:+.1f}",
+            f"{100 * r['mape']:.1f}", f"{100 * r['bias']:+.1f}", _limit(r),
         ]
         for r in map(gain_record, report.gains)
     ]  # fmt: skip
-    headers = ["data set", "n", "measured", "predicted", "MAPE", "bias"]
-    return f"Speed-ups over dense (mean, range)\n{table(rows, headers, 'lrrrrr')}"
+    headers = ["data set", "n", "measured", "predicted", "MAPE", "bias", "limit"]
+    return f"Speed-ups over dense (mean, range)\n{table(rows, headers, 'lrrrrrr')}"
 
 
 def _left_out(report: Report) -> str:
@@ -223,18 +228,23 @@ def _calibrated(report: Report) -> str:
         (s.name, f"overhead {quantity(s.parts[0].overhead_s, 's', 3)}") for s in report.sets if s.parts[0].overhead_s
     ]
     for s in report.sets:
-        arch = s.parts[0].arch
-        own = [".".join(map(str, path)) for path, p in arch.provenance.items() if p.kind == "override"]
+        known = [items for part in s.parts for items in part.arch.provenance.items()]
+        own = dict.fromkeys(".".join(map(str, path)) for path, p in known if p.kind == "override")
         rows += [(s.name, f"set for this device or library: {', '.join(own)}")] if own else []
     note = "Fitted to measurements (on the rows fitted, an error is that of a calibration, not a validation)"
     return f"{note}\n{table(rows)}" if rows else ""
 
 
-def _verdict(records: list[dict[str, Any]]) -> str:
-    stated = [r for r in records if r["tolerance"] is not None]
-    outside = [r["name"] for r in stated if not r["within"]]
+def _verdict(report: Report) -> str:
+    within = {
+        what: [x.within for x in found if x.tolerance is not None]
+        for what, found in (("data sets", report.sets), ("sets of speed-ups", report.gains))
+    }
+    stated = {what: found for what, found in within.items() if found}
     if not stated:
         return ""
-    if not outside:
-        return f"All {len(stated)} data sets are within the error that is stated for them."
-    return f"{len(outside)} of {len(stated)} data sets are outside the error that is stated for them: marked ! above."
+    if report.within:
+        counts = " and ".join(f"{len(found)} {what}" for what, found in stated.items())
+        return f"All {counts} are within the error that is stated for them."
+    counts = " and ".join(f"{found.count(False)} of {len(found)} {what}" for what, found in stated.items())
+    return f"{counts} are outside the error that is stated for them: marked ! above."

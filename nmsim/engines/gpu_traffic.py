@@ -103,12 +103,13 @@ def partial_bytes(p: Products, kernel: Kernel) -> np.ndarray:
     return p.m * p.n * p.count * np.where(split > 1, split * PARTIAL_BYTES, 0.0)
 
 
-def dram_bytes(arch: TensorCoreArch, p: Products, kernel: Kernel, columns: np.ndarray) -> dict[str, np.ndarray]:
+def dram_bytes(arch: TensorCoreArch, p: Products, kernel: Kernel, order: np.ndarray) -> dict[str, np.ndarray]:
     """DRAM bytes per stream [ops].
 
     Operands that L2 holds are read once. Otherwise the tiles running at a time cover a rectangle of the grid, and A
     is read once per rectangle across n, B once per rectangle across m. The rectangle has the shape of least traffic;
-    in the rows where thread blocks follow `columns` (boolean [ops]) it is as high as the grid, or as the tiles reach.
+    where the `order` [ops] of thread blocks is to follow m (1) or n (-1), it is as high or as wide as the grid, or as
+    the tiles reach.
     The products of a batch follow each other. Opposite a V:n:m operand only what its blocks keep is read.
     """
     grid_m, grid_n = ceil_div(p.m, kernel.tile_m), ceil_div(p.n, kernel.tile_n)
@@ -117,7 +118,7 @@ def dram_bytes(arch: TensorCoreArch, p: Products, kernel: Kernel, columns: np.nd
     b = (p.b.dram_bytes * b_share + p.b.dram_metadata) / p.count
     at_once = np.minimum(float(arch.cores.count), grid_m * grid_n)
     high = np.sqrt(at_once * b * grid_m / (np.maximum(a, 1.0) * grid_n))
-    high = np.where(columns, grid_m, high)
+    high = np.select([order > 0, order < 0], [grid_m, np.ones_like(high)], high)
     high = np.clip(high, np.maximum(at_once / grid_n, 1.0), np.minimum(grid_m, at_once))
     wide = np.minimum(at_once / high, grid_n)
     fits = a + b <= arch.memories.l2.size

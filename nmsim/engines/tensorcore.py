@@ -6,8 +6,9 @@ A product is cut into output tiles, each reduced in one or `split` parts; the pa
 
 (with stream-K the tiles are shared evenly, whatever their number, none among more than two cores). A part takes its
 multiply-accumulates at the core's rate (N/M of them when n:m is skipped) or reading its operands from shared memory,
-whichever is longer, and of the shorter the share that its kernel does not hide: operands are read once per warp tile,
-the dense operand of an n:m product M/N times faster. Instructions take the sparse operand as their first: with n:m in
+whichever is longer, and what its kernel does not hide: of a dense product a share of the shorter, of an n:m product
+some cycles in every step of its main loop. Operands are read once per warp tile, the dense operand of an n:m product
+M/N times faster. Instructions take the sparse operand as their first: with n:m in
 B they compute the transposed product, so that tiles, their order and warp tiles are turned over. An operand that is
 stored in a narrower type than is multiplied moves as it is stored; the vector lanes widen it as a warp tile reads it,
 beside the products. Each wave pays a prologue and an epilogue, and the results are written to DRAM before the next
@@ -35,7 +36,15 @@ from nmsim.engines.convolutions import (
     prepared,
     winograd_offered,
 )
-from nmsim.engines.gpu_traffic import Kernel, dram_bytes, l2_bytes, partial_bytes, shared_memory_bytes, widening
+from nmsim.engines.gpu_traffic import (
+    Kernel,
+    condensed,
+    dram_bytes,
+    l2_bytes,
+    partial_bytes,
+    shared_memory_bytes,
+    widening,
+)
 from nmsim.engines.power import dynamic_energy, throttled, voltage
 from nmsim.engines.products import Products, dense_where, take
 from nmsim.engines.tiling import ceil_div
@@ -164,9 +173,7 @@ def execute(arch: TensorCoreArch, p: Products, kernel: Kernel, booking: type[Wat
     depth = _depth(kernels, p, kernel)
     fall = _on_cores(arch, p, kernel, waves, depth, booking(p.useful / (arch.cores.count * p.rate)))
 
-    down, down_sparse = ((raster or kernels.raster) == "columns" for raster in (None, kernels.sparse.raster))
-    columns = np.where(p.side > 0, (p.side == 1) == down_sparse, down)
-    l2, dram = l2_bytes(arch, p, kernel), dram_bytes(arch, p, kernel, columns)
+    l2, dram = l2_bytes(arch, p, kernel), dram_bytes(arch, p, kernel, _order(kernels, p))
     per_cycle = _dram_bandwidth(arch) / arch.clock
     around = _fill(kernels, kernel, waves, p.c_bytes / per_cycle) + _joining(arch, p, kernel)
     work, busy = fall.cycles, fall.cycles * parts / waves
@@ -178,6 +185,16 @@ def execute(arch: TensorCoreArch, p: Products, kernel: Kernel, booking: type[Wat
     fall.resource("dram", (dram["a"] + dram["b"] + dram["c"]) / per_cycle, dram["metadata"] / per_cycle)
     padded = parts * kernel.tile_m * kernel.tile_n * depth
     return Run(fall, dram, l2, padded, busy, work, slowed)
+
+
+def _order(kernels: Kernels, p: Products) -> np.ndarray:
+    """The dimension that thread blocks follow first [ops]: 1 for m, -1 for n, 0 where those at work are near a square.
+
+    Kernels of convolutions keep near a square; with n:m in B, m and n have changed places.
+    """
+    dense, sparse = ((raster or kernels.raster) == "columns" for raster in (None, kernels.sparse.raster))
+    along_m = dense & ~own_kernels(kernels, p)
+    return np.select([p.side == 1, p.side == 2], [int(sparse), -int(sparse)], along_m.astype(int))
 
 
 def _on_cores(
@@ -195,7 +212,8 @@ def _on_cores(
     values, indices = (waves * depth * x / cores.shared_memory_bandwidth for x in moved)
     shorter = np.minimum(values + indices, fall.cycles)
     fall.resource("operand_feed", values, indices)
-    fall.plus("operand_feed", shorter * _either(sparse, kernels.sparse.exposed_feed, kernels.exposed_feed))
+    steps = waves * depth * np.minimum(*condensed(p)) / _step(kernels, p)
+    fall.plus("operand_feed", np.where(sparse, steps * kernels.sparse.step_cycles, shorter * kernels.exposed_feed))
     if p.widens:
         fall.resource("operand_feed", widening(arch, p, kernel) / arch.vector.lanes)
     return fall
@@ -203,8 +221,13 @@ def _on_cores(
 
 def _depth(kernels: Kernels, p: Products, kernel: Kernel) -> np.ndarray:
     """Reduction elements of a part [ops], padded to whole steps of the main loop: the same bytes for every type."""
-    step = kernels.k_step * 2 / np.maximum(p.a.width, p.b.width)
+    step = _step(kernels, p)
     return ceil_div(p.k, kernel.split_k * step) * step
+
+
+def _step(kernels: Kernels, p: Products) -> np.ndarray:
+    """Reduction elements of a step of the main loop [ops]."""
+    return kernels.k_step * 2 / np.maximum(p.a.width, p.b.width)
 
 
 def _fill(kernels: Kernels, kernel: Kernel, waves: np.ndarray, writing: np.ndarray) -> np.ndarray:

@@ -99,15 +99,24 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Gains:
-    """Measured and predicted speed-ups over dense [points] of a sparse data set, and the errors of the latter."""
+    """Measured and predicted speed-ups over dense [points] of a sparse data set, and the errors of the latter.
+
+    `tolerance` is the largest `errors.mape` that was stated, None where none was.
+    """
 
     name: str
     measured: np.ndarray
     predicted: np.ndarray
     errors: Errors
+    tolerance: float | None
+
+    @property
+    def within(self) -> bool:
+        """Whether the error is within the stated tolerance; true where none is stated."""
+        return self.tolerance is None or self.errors.mape <= self.tolerance
 
     @classmethod
-    def of(cls, data_set: DataSet, references: Sequence[Predicted]) -> Gains | None:
+    def of(cls, data_set: DataSet, references: Sequence[Predicted], tolerance: float | None = None) -> Gains | None:
         """Those of the points beside which the table states a dense time; None where there are none."""
         dense = {(r.points.file, line): (r, i) for r in references for i, line in enumerate(r.points.lines.tolist())}
         measured, predicted = [], []
@@ -120,7 +129,7 @@ class Gains:
         if not measured:
             return None
         found, stated = np.array(predicted), np.array(measured)
-        return cls(data_set.name, stated, found, Errors.of(found, stated))
+        return cls(data_set.name, stated, found, Errors.of(found, stated), tolerance)
 
 
 @dataclass(frozen=True)
@@ -130,6 +139,11 @@ class Report:
     sets: tuple[DataSet, ...]
     gains: tuple[Gains, ...]
     left_out: tuple[LeftOut, ...]
+
+    @property
+    def within(self) -> bool:
+        """Whether every data set and its speed-ups are within what is stated for them."""
+        return all(s.within for s in self.sets) and all(g.within for g in self.gains)
 
     def calibrated(self) -> dict[str, list[str]]:
         """The numbers of each machine that were fitted to measurements, as paths in its architecture file."""
@@ -146,7 +160,7 @@ def validate(
 ) -> Report:
     """The errors of every data set of a directory of tables (default: the shipped ones) whose name is in `names`.
 
-    A name may hold * and ?; without names all are scored. `tolerance`, a share, replaces the stated ones. Raises
+    A name may hold * and ?; without names all are scored. `tolerance`, a share, replaces those stated for times. Raises
     SpecError with file and line for a table that cannot be read, UnsupportedError for a name that matches nothing,
     NmsimError for a directory without tables.
     """
@@ -166,7 +180,9 @@ def validate(
     scored = {p.points.name for p in own}
     order = [name for name in dict.fromkeys(p.name for p in points if not p.of) if name in scored]
     sets = [_data_set(name, [p for p in own if p.points.name == name], settings, tolerance) for name in order]
-    gains = (Gains.of(s, [p for p in predicted if p.points.of == s.name]) for s in sets)
+    gains = (
+        Gains.of(s, [p for p in predicted if p.points.of == s.name], settings.speedup_tolerance(s.name)) for s in sets
+    )
     return Report(tuple(sets), tuple(g for g in gains if g is not None), tuple(_summed(left)))
 
 
@@ -199,12 +215,12 @@ def _chosen(points: list[Points], names: Sequence[str]) -> list[Points]:
 
 def _predict(points: list[Points], settings: Settings) -> Iterator[Predicted | LeftOut]:
     """Every group of points with its prediction, simulated together for each device and data type."""
-    kernels = {p.name: settings.library(p.of or p.name) if not p.of else None for p in points}
-    for device, dtype, own in dict.fromkeys((p.device, p.dtype, p.name if kernels[p.name] else "") for p in points):
-        mine = [
-            p for p in points if (p.device, p.dtype) == (device, dtype) and own == (p.name if kernels[p.name] else "")
-        ]
-        arch = machine(device, kernels[own] if own else None)
+    groups: dict[tuple[str, str, str], list[Points]] = {}
+    for p in points:
+        own = p.library if not p.of and settings.library(p.library) else ""
+        groups.setdefault((p.device, p.dtype, own), []).append(p)
+    for (device, _, own), mine in groups.items():
+        arch = machine(device, settings.library(own) if own else None)
         if arch is None:
             yield from _without(mine, f"no architecture file for {device!r}")
             continue

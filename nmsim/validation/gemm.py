@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -36,10 +37,10 @@ def points(table: Table) -> Iterator[Found]:
     yield from left
     table, dtypes, left = known_types(table)
     yield from left
-    families = _families(table)
-    for (source, device, dtype, family), rows in groups(source_key(table), table.words("device"), dtypes, families):
+    keys = source_key(table), table.words("device"), dtypes, _families(table), _variants(table)
+    for (source, device, dtype, family, variant), rows in groups(*keys):
         part, name = table.select(rows), set_name(source, device, dtype, family)
-        yield _points(part, name, device, dtype, "time_us", _patterns(part))
+        yield replace(_points(part, name, device, dtype, "time_us", _patterns(part)), kernels=variant)
         stated = part.select(part.words("dense_ref_time_us") != "")
         if family != "dense" and len(stated):
             dense = np.full(len(stated), "dense", dtype=object)
@@ -98,6 +99,25 @@ def _families(table: Table) -> np.ndarray:
 def _family(pattern: Pattern, kernel: str) -> str:
     name = str(pattern) if pattern.kind == "nm" else pattern.kind
     return name if pattern.is_dense or not kernel else f"{name}_{kernel}"
+
+
+def _variants(table: Table) -> np.ndarray:
+    """What tells kernels of one family apart [rows]: `tn` for the layouts of A and B of a dense product where the
+    kernel's name ends with TN, `v64` for the height of blocks where the notes of an n:m one say V=64; else empty.
+
+    Blocks in which every m elements keep all their columns bind no mask, but the tiles of the kernel.
+    """
+    kinds = {text: Pattern.parse(text).kind for text in dict.fromkeys(_patterns(table))}
+    said = zip(_patterns(table), table.words("kernel"), table.words("notes"), strict=True)
+    return np.array([_variant(kinds[pattern], kernel, notes) for pattern, kernel, notes in said], dtype=object)
+
+
+def _variant(kind: str, kernel: str, notes: str) -> str:
+    if kind == "dense":
+        layouts = re.search(r" ([NT][NT])$", kernel)
+        return layouts[1].lower() if layouts else ""
+    height = re.search(r"\bV=(\d+)\b", notes) if kind == "nm" else None
+    return f"v{height[1]}" if height else ""
 
 
 def _operands(table: Table) -> np.ndarray:

@@ -23,6 +23,7 @@ class Points:
     operations `work`, and which point each belongs to, `owner` [ops].
 
     The dense times that a table states beside sparse ones are points `of` the data set of that name, and in none.
+    `kernels` tells the kernels that ran them from others of the same data set; empty where they are the usual ones.
     """
 
     table: str
@@ -37,6 +38,12 @@ class Points:
     work: Workload
     owner: np.ndarray
     of: str = ""
+    kernels: str = ""
+
+    @property
+    def library(self) -> str:
+        """The name by which libraries.yaml knows the kernels."""
+        return f"{self.name}_{self.kernels}" if self.kernels else self.name
 
     def __len__(self) -> int:
         return len(self.measured_s)

@@ -51,6 +51,7 @@ def gain_record(gains: Gains) -> dict[str, Any]:
         "name": gains.name, "points": len(gains.measured),
         **_range("measured", gains.measured), **_range("predicted", gains.predicted),
         "mape": gains.errors.mape, "bias": gains.errors.bias, "rank_correlation": _known(gains.errors.rank),
+        "tolerance": gains.tolerance, "within": gains.within,
     }  # fmt: skip
 
 

@@ -70,9 +70,10 @@ class Libraries(Spec):
 
 
 class Tolerance(Spec):
-    """The mean absolute error in per cent that a data set may have, and why."""
+    """The mean absolute error in per cent that a data set may have, and its speed-ups over dense, and why."""
 
     mape: Annotated[float, Field(gt=0)]
+    speedup: Annotated[float, Field(gt=0)] | None = None
     why: str = Field(min_length=1)
 
 
@@ -117,6 +118,11 @@ class Settings:
         """The error, as a share, that the data set may have; None where none is stated."""
         found = _first(self.tolerances, name)
         return found.mape / 100 if found else None
+
+    def speedup_tolerance(self, name: str) -> float | None:
+        """The error, as a share, that the data set's speed-ups over dense may have; None where none is stated."""
+        found = _first(self.tolerances, name)
+        return found.speedup / 100 if found and found.speedup else None
 
 
 T = TypeVar("T")

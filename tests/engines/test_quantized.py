@@ -34,7 +34,7 @@ def gpu(**paths: Any) -> AnyArch:
         "kernels.fill_cycles": 100,
         "kernels.accumulators": "64 KiB",
         "kernels.exposed_feed": 0,
-        "kernels.sparse.exposed_feed": 0,
+        "kernels.sparse.step_cycles": 0,
         "power.cap": "100 kW",
         "memories.l2.bandwidth": "1e9 TB/s",
         "memories.dram.bandwidth": "1e9 TB/s",

@@ -20,7 +20,7 @@ def gpu(**paths: Any) -> TensorCoreArch:
         "kernels.fill_cycles": 100,
         "kernels.accumulators": "64 KiB",
         "kernels.exposed_feed": 0,
-        "kernels.sparse.exposed_feed": 0,
+        "kernels.sparse.step_cycles": 0,
         "power.cap": "100 kW",
         "memories.l2.bandwidth": "1e9 TB/s",
         "memories.dram.bandwidth": "1e9 TB/s",
@@ -115,6 +115,18 @@ def test_feed_that_is_not_hidden_is_added():
     assert result.cycles == pytest.approx(1024 * (16 + 3) + 100 + 1410)
 
 
+@pytest.mark.parametrize(("pattern", "steps"), [("2:4", 32), ("128:2:8", 16)])
+def test_steps_of_an_nm_product_wait(pattern, steps):
+    """1024 elements of k are 32 steps of 32; blocks that share 4 of every 8 columns are read in half as many. Dense
+    products do not wait."""
+    work, dense = nmsim.gemm(128 * 108, 128, 1024, pattern, "A"), nmsim.gemm(128 * 108, 128, 1024)
+    with_and_without = [gpu(kernels__sparse__step_cycles=x, sparsity__blocks=True) for x in (100, 0)]
+    (slow, fast), (same, as_well) = (
+        [nmsim.simulate(arch, x).cycles for arch in with_and_without] for x in (work, dense)
+    )
+    assert (slow - fast, same - as_well) == (pytest.approx(100 * steps), 0)
+
+
 def test_a_cluster_reads_what_it_shares_once():
     """Two blocks along m get B together: of 32 + 32 readings of the 32 MiB operands, 32 + 16 are left."""
     alone, pair = (nmsim.simulate(gpu(kernels__multicast=x), nmsim.gemm(4096, 4096, 4096)) for x in (1, 2))
@@ -130,6 +142,19 @@ def test_blocks_that_follow_columns_read_more():
     assert square["dram.a"][0] == pytest.approx(operand * 72 / 108**0.5)
     assert columns["dram.a"][0] == pytest.approx(operand * 48)
     assert columns["dram.b"][0] == operand
+
+
+@pytest.mark.parametrize("raster", ["blocks", "columns"])
+@pytest.mark.parametrize("name", ["a100_sxm4_80gb", "h100_sxm5", "rtx3090"])
+def test_sparse_in_b_is_the_transposed_product(name, raster):
+    """C = AB with n:m in B is C^T = B^T A^T with n:m in its first operand: the same time, streams changed."""
+    arch = nmsim.load_arch(name, overrides={"kernels.raster": raster})
+    for m, n, k in ((9216, 5120, 10240), (640, 70000, 2048)):
+        first = nmsim.simulate(arch, nmsim.gemm(m, n, k, "2:4", "A"))
+        second = nmsim.simulate(arch, nmsim.gemm(n, m, k, "2:4", "B"))
+        assert first.cycles == pytest.approx(second.cycles)
+        for ours, theirs in ("ab", "ba"):
+            assert first.columns[f"dram.{ours}"][0] == pytest.approx(second.columns[f"dram.{theirs}"][0])
 
 
 def test_a_graph_starts_kernels_faster():

@@ -37,7 +37,7 @@ def test_a_machine_without_a_mode_says_so():
     fall = waterfall(nmsim.load_arch("v100_sxm2"), ask(512, 512, 512))
     assert fall.speedup == 1
     assert "has no mode for 2:4" in fall.because
-    assert waterfall(ARCH, ask(512, 512, 512)).because == ""
+    assert waterfall(ARCH, ask(4096, 4096, 4096)).because == ""
 
 
 def test_a_scan_is_many_simulations():

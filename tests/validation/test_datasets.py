@@ -142,6 +142,50 @@ def test_a_library_of_its_own_holds_for_its_data_set_only(write):
     assert other.predicted_s.max() > 2 * own.predicted_s.max()
 
 
+def test_kernels_of_one_data_set_may_have_libraries_of_their_own(write):
+    """Layouts stand at the end of a kernel's name, heights of blocks in the notes: one data set, predicted in parts."""
+    said = [
+        *({"kernel": f"cuBLAS {layouts}", "notes": ""} for layouts in ("NN", "TN", "NT", "TN")),
+        *({"kernel": "Spatha", "notes": f"V={v} tile"} for v in (64, 128, 64, 32)),
+    ]
+    table = [row | more for row, more in zip([*rows(), *rows(pattern="2:4")], said, strict=True)]
+    directory = write("measured_gemm.csv", table)
+    (directory / "libraries.yaml").write_text(
+        "kind: libraries\nlibraries:\n"
+        '  "own_*_dense_tn": {overrides: {kernels.dram_efficiency: 0.5}, assumed: "a test"}\n'
+        '  "own_*_2:4_spatha_v64": {overrides: {kernels.sparse.tiles: [[64, 64]]}, assumed: "a test"}\n'
+    )
+    dense, sparse = validate(directory).sets
+    assert (dense.errors.points, sparse.errors.points) == (4, 4)
+    for data_set, path, own in (
+        (dense, ("kernels", "dram_efficiency"), [3, 5]), (sparse, ("kernels", "sparse", "tiles"), [6, 8])
+    ):  # fmt: skip
+        (part,) = (
+            part for part in data_set.parts if path in part.arch.provenance and part.points.lines.tolist() == own
+        )
+        assert part.arch.provenance[path].kind == "override"
+        others = np.concatenate([p.predicted_s / p.points.measured_s for p in data_set.parts if p is not part])
+        np.testing.assert_allclose(others, 1)
+        assert (part.predicted_s > 1.01 * part.points.measured_s).any()
+
+
+@pytest.mark.parametrize(("speedup", "within"), [(40, False), (60, True)])
+def test_speed_ups_have_a_tolerance_of_their_own(write, speedup, within):
+    """Stated dense times twice the predicted ones: the measured gain is twice the predicted one, 50 % off."""
+    table = [
+        row | {"dense_ref_time_us": repr(2e6 * seconds(*shape))}
+        for row, shape in zip(rows(pattern="2:4"), SHAPES, strict=True)
+    ]
+    directory = write("measured_gemm.csv", table)
+    (directory / "tolerances.yaml").write_text(
+        f'kind: tolerances\ntolerances: {{"own_*": {{mape: 1, speedup: {speedup}, why: "a test"}}}}\n'
+    )
+    report = validate(directory)
+    assert [s.within for s in report.sets] == [True]
+    assert [g.within for g in report.gains] == [within]
+    assert report.within == within
+
+
 def test_every_device_of_the_file_has_its_machine():
     for name in read(DATA / "devices.yaml").data["devices"]:
         assert machine(name) is not None, name
