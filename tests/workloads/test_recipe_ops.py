@@ -253,6 +253,18 @@ def test_ops_of_soft_weights_and_powers():
     assert [row[:3] for row in vector(rounded, "quantize", "train")] == [("a", size, 3.0)]
 
 
+def test_rescaling_a_pruned_gradient():
+    """2 samples of 4 x 4 positions and 8 channels: 256 elements, each added twice as |dy| (4) and multiplied (1), in 20
+    steps, of the convolution alone; without `rescale` there is no such op."""
+    layers = """
+  - {type: conv, name: c, in: 8, out: 8, kernel: 3, padding: 1, input: 4}
+  - {type: linear, name: a, in: 8, out: 8}"""
+    work = net(layers).training("sdgp_maxnorm", "2:4", steps=20, first_input_gradient=True)
+    assert vector(work, "rescale", "train") == [("c", 256, 5.0, 256, 0, 256, 20)]
+    plain = net(layers).training("sdgp", "2:4", steps=20, first_input_gradient=True)
+    assert vector(plain, "rescale", "train") == []
+
+
 @pytest.mark.parametrize(
     ("recipe", "phase", "extra"),
     [
