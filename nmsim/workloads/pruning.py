@@ -139,7 +139,7 @@ class Plan:
         return {name: reasons[0] for name, reasons in found.items() if reasons and len(reasons) == len(prunes)}
 
     def before_product(self, layer: FlatLayer, row: Row) -> Iterator[Row]:
-        """Ops right before a product: the search on its activation or gradient and what follows, its weight's making."""
+        """Ops right before a product: the search on its activation or gradient, rescaling, the making of its weight."""
         weight = weight_of(layer)
         if row["kind"] != "gemm" or weight is None:
             return

@@ -91,7 +91,9 @@ def test_order_of_channels_of_asp():
     assert ops == pytest.approx(18836 / 16)
 
 
-@pytest.mark.parametrize(("pattern", "channels"), [("2:4", 64), ("2:4", 256), ("1:4", 128), ("2:8", 256), ("1:16", 512)])
+@pytest.mark.parametrize(
+    ("pattern", "channels"), [("2:4", 64), ("2:4", 256), ("1:4", 128), ("2:8", 256), ("1:16", 512)]
+)
 def test_pairs_of_stripes_that_asp_looks_at(pattern: str, channels: int, monkeypatch: pytest.MonkeyPatch):
     """The search of a training is counted: pairs evaluated over those of the plan, ROUNDS M of all. How often depends
     on the weights, within a third on these."""
