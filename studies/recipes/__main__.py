@@ -24,7 +24,8 @@ def main() -> str | None:
     from studies.recipes.report import write_report
 
     write_report()
-    return f"{args.hours:g} hours are over and {left} runs are left; the same command goes on from here" if left else None
+    over = f"{args.hours:g} hours are over and {left} runs are left; the same command goes on from here"
+    return over if left else None
 
 
 if __name__ == "__main__":

@@ -37,7 +37,8 @@ def relative_macs(config: TrainingFile) -> float:
 def macs(work: Workload) -> dict[str, float]:
     """Multiply-accumulates of the training: dense, and by stage those that groups along k do not let a machine skip.
 
-    Kept weights of a pattern without groups lie anywhere and are gathered, in BP as in FF. `macs_nonzero` leaves out every product with a zero, also where groups run along another axis.
+    Kept weights of a pattern without groups lie anywhere and are gathered, in BP as in FF. `macs_nonzero` leaves out
+    every product with a zero, also where groups run along another axis.
     """
     dense = _per_op(work)
     left = dense * _shares(work, skippable=True)
