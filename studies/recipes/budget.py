@@ -60,10 +60,11 @@ def _shares(work: Workload, skippable: bool) -> np.ndarray:
     """The share [ops] of each product that is left of its operands' patterns; `skippable`: groups along k alone."""
     share = np.ones(len(work))
     for letter in "ab":
+        length = work.row_lengths(letter)
         for i in np.flatnonzero(work[f"{letter}_pattern"]):
             pattern, axis = work.patterns[work[f"{letter}_pattern"][i]], AXES[work[f"{letter}_axis"][i]]
             if axis and not pattern.is_dense and not (skippable and pattern.has_groups and axis != "k"):
-                share[i] *= pattern.density_along(int(work[axis][i]))
+                share[i] *= pattern.density_along(int(length[i]))
     return share
 
 

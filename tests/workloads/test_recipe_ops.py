@@ -286,6 +286,19 @@ def test_arithmetic_added_to_the_update(recipe: str, phase: str, extra: int):
     assert update.ops_per_element * update.m == pytest.approx(6 * update.m + extra * 64 * 64)
 
 
+def test_a_fan_in_of_a_convolution_keeps_as_much_in_both_passes():
+    """16 channels at 9 positions are rows of 144 inputs, of which a tenth is 14; from step 100 on the run found 18, an
+    eighth. As much is left of the weight in BP, whose axis n has but 16 of the 144."""
+    one = "\n  - {type: conv, name: c, in: 16, out: 16, kernel: 3, padding: 1, input: 4}"
+    work = net(one).training({"base": "srigl", "distribution": "uniform"}, "unstructured:0.1", steps=400,
+                             first_input_gradient=True, found=[(100, "c", "fan-in:18")])  # fmt: skip
+    rows = work.gemms & work.is_stage("FF", "BP")
+    assert work.row_lengths("b")[rows].tolist() == [144.0] * 4
+    result = simulate(load_arch("epyc_zen4_2core"), work)
+    left = result.columns["macs_useful"][rows] / result.macs_dense_per_op()[rows]
+    assert left.tolist() == pytest.approx([14 / 144, 14 / 144, 1 / 8, 1 / 8])
+
+
 SERVED = """
   - {type: conv, name: stem, in: 3, out: 16, kernel: 3, padding: 1, input: 4}
   - {type: conv, name: depthwise, in: 16, out: 16, kernel: 3, padding: 1, input: 4, groups: 16}
