@@ -173,7 +173,8 @@ def workload_of(args: argparse.Namespace) -> Workload:
 
 def _in_one_dtype(args: argparse.Namespace) -> Workload:
     """The workload before its weights are quantised."""
-    from nmsim.sparsity.recipe import get_recipe
+    from nmsim.sparsity.recipe import at_its_line, get_recipe
+    from nmsim.specfile import MisfitError
     from nmsim.workloads.load import CSV, load_workload
 
     if args.workload.lower().endswith(TRACE):
@@ -197,7 +198,10 @@ def _in_one_dtype(args: argparse.Namespace) -> Workload:
     options = {name: value for name, value in chosen.items() if value is not None}
     if not (args.recipe or args.pattern or options):
         return model
-    return model.training(recipe, args.pattern or "dense", dtype=dtype, **options)
+    try:
+        return model.training(recipe, args.pattern or "dense", dtype=dtype, **options)
+    except MisfitError as error:
+        raise (at_its_line(args.recipe, error) if args.recipe else error) from None
 
 
 def _refuse_for_table(args: argparse.Namespace, what: str, cure: str) -> None:

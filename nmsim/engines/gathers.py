@@ -60,8 +60,7 @@ def entries(arch: AnyArch, work: Workload) -> Entries:
 
 def _kept(arch: AnyArch, work: Workload, letter: str) -> tuple[np.ndarray, np.ndarray]:
     """The share of an operand that is kept, 1 where it is not gathered, and whether in rows of one length along k."""
-    codes, axis = work[f"{letter}_pattern"], work[f"{letter}_axis"]
-    length = np.select([axis == AXES.index(x) for x in "mkn"], [work[x].astype(float) for x in "mkn"], 1.0)
+    codes, axis, length = work[f"{letter}_pattern"], work[f"{letter}_axis"], work.row_lengths(letter)
     share, constant = np.ones(len(work)), np.zeros(len(work), dtype=bool)
     for code in np.unique(codes):
         if gathered(arch, pattern := work.patterns[code]):

@@ -13,7 +13,7 @@ from nmsim.arch.capability import SIDES, Skips
 from nmsim.arch.schema import AnyArch, Sparsity, SystolicArch, usable
 from nmsim.errors import UnsupportedError
 from nmsim.sparsity.pattern import DENSE, Pattern
-from nmsim.workloads.optable import AXES, DTYPE_BITS, DTYPES, FORMATS, QUANTIZED, ROLES, SCALE_BITS, Workload
+from nmsim.workloads.optable import DTYPE_BITS, DTYPES, FORMATS, QUANTIZED, ROLES, SCALE_BITS, Workload
 
 BITS = np.array([DTYPE_BITS[name] for name in DTYPES], dtype=float)
 
@@ -98,7 +98,7 @@ def gather(arch: AnyArch, work: Workload, skip: Skips, pruned_online: np.ndarray
     m, n, k, count = (work[c].astype(float) for c in ("m", "n", "k", "count"))
     skip = _within_axis(skip, k, arch.sparsity)
     kept = kept_of(k, skip.n, skip.m)
-    useful = m * n * k * count * _density(work, "a", m, n, k) * _density(work, "b", m, n, k)
+    useful = m * n * k * count * _density(work, "a") * _density(work, "b")
     if isinstance(arch, SystolicArch) and not arch.array.skips_inserted_zeros:
         m = work["m_inserted"].astype(float)
     inline = pruned_online & (skip.side > 0) & (arch.sparsity.weights == "inline")
@@ -119,10 +119,9 @@ def kept_of(length: np.ndarray, n: np.ndarray, m: np.ndarray) -> np.ndarray:
     return full * n + np.minimum(n, length - full * m)
 
 
-def _density(work: Workload, letter: str, m: np.ndarray, n: np.ndarray, k: np.ndarray) -> np.ndarray:
-    """Exact share of non-zeros of an operand, from its pattern and the length of the axis its groups run along."""
-    codes, axis = work[f"{letter}_pattern"], work[f"{letter}_axis"]
-    length = np.select([axis == AXES.index(x) for x in "mkn"], [m, k, n], 1.0)
+def _density(work: Workload, letter: str) -> np.ndarray:
+    """Exact share of non-zeros of an operand, from its pattern and the length of the rows its groups run along."""
+    codes, length = work[f"{letter}_pattern"], work.row_lengths(letter)
     density = np.ones(len(work))
     for code in np.unique(codes):
         pattern = work.patterns[code]

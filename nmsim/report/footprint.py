@@ -56,5 +56,5 @@ def _left_out(work: Workload, model: Model) -> float:
     for layer in model.layers:
         weight, pattern = weight_of(layer), patterns.get(layer.name)
         if weight and pattern and parameters(layer):
-            left_out += weight.elements * (1 - pattern.density_along(weight.inputs))
+            left_out += weight.elements * (1 - pattern.density_along(weight.matrix("in")[1]))
     return left_out

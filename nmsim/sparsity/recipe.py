@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from pydantic_core import to_jsonable_python
 
 from nmsim import library
-from nmsim.errors import SpecError, UnsupportedError
+from nmsim.errors import NmsimError, SpecError, UnsupportedError
 from nmsim.sparsity.consistency import contradictions
 from nmsim.sparsity.moment import Start, is_end
 from nmsim.sparsity.parts import STAGES, Adapters, Choice, Decay, Growth, Prune, Quantize, Sigmoid, Stage, Structure
@@ -151,6 +151,14 @@ def get_recipe(recipe: str | os.PathLike[str] | Mapping[str, Any] | Recipe) -> R
         return get_recipe(base).with_(**fields)
     path = library.locate(FOLDER, recipe)
     return _library_recipe(path.stem) if path.parent == library.library_dir(FOLDER) else recipe_of(read(path))
+
+
+def at_its_line(recipe: str | os.PathLike[str], error: MisfitError) -> NmsimError:
+    """The mistake at its line in the file of a recipe that was given as a path; the error itself for one by name."""
+    path = library.locate(FOLDER, recipe)
+    if path.parent == library.library_dir(FOLDER):
+        return error
+    return SpecError([read(path).problem(error.at, error.message)])
 
 
 def recipe_of(document: Document) -> Recipe:

@@ -117,7 +117,10 @@ def powerprop_gradient(theta: ArrayLike, alpha: float, upstream: ArrayLike) -> A
 
 
 def powerprop_theta(weight: ArrayLike, alpha: float) -> Array:
-    """The parameter sign(w) |w|^(1 / alpha) whose weight is w, so that training starts from the same network."""
+    """The parameter sign(w) |w|^(1 / alpha) whose weight is w, so that training starts from the same network.
+
+    As the authors' notebook draws it (deepmind-research/powerpropagation, `PowerPropVarianceScaling`).
+    """
     weight = np.asarray(weight)
     return np.sign(weight) * np.abs(weight) ** (1 / _power(alpha))
 

@@ -112,8 +112,7 @@ def _bound(work: Workload, i: int, letter: str) -> float:
         return 1.0
     if pattern.kind == "unstructured":  # of the whole array
         return pattern.density_along(max(int(work[f"{letter}_elements"][i]), 1))
-    axis = AXES[work[f"{letter}_axis"][i]]
-    return pattern.density_along(int(work[axis][i])) if axis else 1.0
+    return pattern.density_along(int(work.row_lengths(letter)[i])) if AXES[work[f"{letter}_axis"][i]] else 1.0
 
 
 def _key_text(trace: Trace, key: Key) -> str:

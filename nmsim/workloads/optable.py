@@ -138,6 +138,14 @@ class Workload:
         per_op = self["m"][g] * self["n"][g] * self["k"][g] * self["count"][g]
         return sum(int(x) * int(r) for x, r in zip(per_op, self["repeat"][g], strict=True))
 
+    def row_lengths(self, letter: str) -> np.ndarray:
+        """Elements [ops] of the rows along which the pattern of operand a or b runs, 1 where it has no axis; a fan-in
+        counts a row at all positions of a kernel, of which k has all and n one."""
+        axis, fan_in = self[f"{letter}_axis"], np.array([p.kind == "fan_in" for p in self.patterns])
+        length = np.select([axis == AXES.index(x) for x in "mnk"], [self[x].astype(float) for x in "mnk"], 1.0)
+        one = fan_in[self[f"{letter}_pattern"]] & (axis == AXES.index("n"))
+        return length * np.where(one, np.maximum(self["taps"], 1), 1)
+
     @property
     def parameters(self) -> int:
         """Learned parameters of the model; raises UnsupportedError for a bare table of products."""

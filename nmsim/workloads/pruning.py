@@ -17,7 +17,7 @@ from nmsim.sparsity.timeline import Span, Timeline
 from nmsim.workloads import recipe_ops
 from nmsim.workloads.lower_products import Row
 from nmsim.workloads.model import Model, matching, no_layer
-from nmsim.workloads.modelfile import Linear
+from nmsim.workloads.modelfile import Conv, Linear
 from nmsim.workloads.recipe_ops import mask_search
 from nmsim.workloads.search_ops import CALIBRATION_SAMPLES, search_ops
 from nmsim.workloads.shapes import FlatLayer, Weight, parameters, plural, weight_of
@@ -139,7 +139,7 @@ class Plan:
         return {name: reasons[0] for name, reasons in found.items() if reasons and len(reasons) == len(prunes)}
 
     def before_product(self, layer: FlatLayer, row: Row) -> Iterator[Row]:
-        """Ops right before a product: the search on its activation or gradient, the making of its weight."""
+        """Ops right before a product: the search on its activation or gradient, rescaling, the making of its weight."""
         weight = weight_of(layer)
         if row["kind"] != "gemm" or weight is None:
             return
@@ -153,6 +153,8 @@ class Plan:
                 "online": True,
                 "repeat": 1,
             }
+            if isinstance(layer, Conv) and prune.operand == "gradient":
+                yield from self._named(layer, recipe_ops.rescaling(self.recipe, row[f"{letter}_elements"]))
         if row["stage"] == "FF":
             rows = recipe_ops.shaping(self.recipe, self.span, weight.elements) if self.masked(layer) else iter(())
             power = [recipe_ops.power(weight.elements)] if self.reparametrizes(layer) else []

@@ -26,6 +26,7 @@ SIGMOID_GRADIENT_OPS = 6  # m + (2 / tau)·w²·m·(1 - m): subtract, three mult
 POWER_OPS = 3  # |theta|, its power, times theta
 POWER_GRADIENT_OPS = 3  # alpha·|theta|^(alpha - 1), times g
 QUANTIZE_OPS = 3  # / scale, round, times scale
+RESCALE_OPS = 5  # |dy| added up before and after the mask, times the quotient, which there is one of for each channel
 
 
 def mask_search(prune: Prune, pattern: Pattern, m: int, n: int, ops: float = 0.0) -> Row:
@@ -163,6 +164,15 @@ def shaping_gradient(recipe: Recipe, span: Span, elements: int) -> Iterator[Row]
         yield _weight_op("choice_gradient", elements, _choice_gradient_ops(span.pattern)) | {
             "a_role": "weight_gradient", "b_elements": elements, "b_role": "weight",
             "c_elements": logits, "c_role": "state",
+        }  # fmt: skip
+
+
+def rescaling(recipe: Recipe, elements: int) -> Iterator[Row]:
+    """The op that gives the pruned gradient of a convolution its L1 norms back (SDGP's `maxnorm`)."""
+    if recipe.rescale:
+        yield {
+            "stage": "VECTOR", "kind": "rescale", "m": 1, "n": elements, "ops_per_element": float(RESCALE_OPS),
+            "a_elements": elements, "a_role": "gradient", "c_elements": elements, "c_role": "gradient",
         }  # fmt: skip
 
 

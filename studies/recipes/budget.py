@@ -37,7 +37,8 @@ def relative_macs(config: TrainingFile) -> float:
 def macs(work: Workload) -> dict[str, float]:
     """Multiply-accumulates of the training: dense, and by stage those that groups along k do not let a machine skip.
 
-    `macs_nonzero` leaves out every product with a zero, also where groups run along another axis.
+    Kept weights of a pattern without groups lie anywhere and are gathered, in BP as in FF. `macs_nonzero` leaves out
+    every product with a zero, also where groups run along another axis.
     """
     dense = _per_op(work)
     left = dense * _shares(work, skippable=True)
@@ -59,10 +60,11 @@ def _shares(work: Workload, skippable: bool) -> np.ndarray:
     """The share [ops] of each product that is left of its operands' patterns; `skippable`: groups along k alone."""
     share = np.ones(len(work))
     for letter in "ab":
+        length = work.row_lengths(letter)
         for i in np.flatnonzero(work[f"{letter}_pattern"]):
             pattern, axis = work.patterns[work[f"{letter}_pattern"][i]], AXES[work[f"{letter}_axis"][i]]
-            if not pattern.is_dense and axis and (axis == "k" or not skippable):
-                share[i] *= pattern.density_along(int(work[axis][i]))
+            if axis and not pattern.is_dense and not (skippable and pattern.has_groups and axis != "k"):
+                share[i] *= pattern.density_along(int(length[i]))
     return share
 
 

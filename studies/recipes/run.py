@@ -39,19 +39,26 @@ def saved_keys() -> set[str]:
     return set(pd.read_csv(RESULTS, usecols=["key"])["key"]) if RESULTS.exists() else set()
 
 
-def run_all(workers: int = 2) -> None:
-    """Run what has no record and no row in results.csv yet, each run on one thread; interrupted, it goes on there."""
-    done = saved_keys()
-    waiting = [point for point in all_points() if point.key() not in done and not record_path(point).exists()]
+def run_all(workers: int = 2, hours: float = 2.0) -> int:
+    """Run what has no record and no row in results.csv yet, each run on one thread; returns how many are left.
+
+    After that many hours no run begins any more. Stopped by this or interrupted, it goes on there the next time.
+    """
+    saved, until = saved_keys(), time.monotonic() + 3600 * hours
+    waiting = [point for point in all_points() if point.key() not in saved and not record_path(point).exists()]
     os.environ.update(dict.fromkeys(THREADS, "1"))  # read by the workers as they start
     with ProcessPoolExecutor(workers, get_context("spawn"), _leave_interrupts) as pool:
         runs = [pool.submit(run_one, point) for point in waiting]
         try:
             for done in tqdm(as_completed(runs), total=len(runs), unit="run", mininterval=5):
-                done.result()
+                if not done.cancelled():
+                    done.result()
+                if time.monotonic() > until:
+                    _cancel(runs)
         except BaseException:
             _cancel(runs)
             raise
+    return sum(run.cancelled() for run in runs)
 
 
 def _leave_interrupts() -> None:

@@ -97,6 +97,18 @@ def test_csv_has_a_row_per_op(nmsim_):
     assert total == pytest.approx(data["metrics"]["latency_s"], rel=1e-9)
 
 
+def test_a_schedule_that_a_run_cannot_have_is_refused_at_its_line(nmsim_, tmp_path):
+    """Step 100 lies before the half of 1000 steps; that only shows when the length of the run is known."""
+    path = tmp_path / "late.yaml"
+    path.write_text(
+        "kind: recipe\nname: late\nprunes: [{stage: FF, operand: weight, direction: in}]\ngradient: ste\n"
+        "start: 50 %\nstructure: {kind: stepwise, end: 100}\n"
+    )
+    outcome = nmsim_("run", "sat_vcu1525", "resnet9", "--recipe", path, "--pattern", "2:8", "--steps", 1000)
+    assert outcome.code == 2
+    assert f"{path}:6:34: structure.end: is step 100 of 1000, before the start at step 500" in outcome.err
+
+
 def test_without_a_recipe_it_is_an_inference(nmsim_):
     dense = json.loads(nmsim_("run", "sat_vcu1525", "resnet9", "--json").out)
     sparse = json.loads(nmsim_("run", "sat_vcu1525", "resnet9", "--pattern", "2:8", "--json").out)

@@ -72,7 +72,7 @@ def aqt_updates(entry: Entry) -> None:
 def mdgf(entry: Entry) -> None:
     """The published exponential never becomes 0: no snap."""
     params, w = entry.params, entry["W"]
-    linear = entry.name == "mdgf_linear"
+    linear = entry.name.startswith("mdgf_linear")
     decay = LinearDecay(params["coef"]) if linear else ExponentialDecay(params["coef"], snap=0.0)
     mask = flat_mask(w, params["N"], params["M"])
     same_mask(mask, entry["mask"])

@@ -29,7 +29,7 @@ def compare(entry: Entry, tag: str, mask: np.ndarray) -> None:
     np.testing.assert_array_equal(carry_over(weight, before, mask), entry[f"W_after_{tag}"], err_msg=tag)
 
 
-@checks("s?rigl_update.*")
+@checks("s?rigl_update")
 def schedule_and_distribution(entry: Entry) -> None:
     params = entry.params
     entry.equals("drop_fraction", np.array(drop_fraction(int(entry["step"]), params["T_end"], params["alpha"])))
@@ -38,13 +38,13 @@ def schedule_and_distribution(entry: Entry) -> None:
     entry.equals("erk_sparsity", 1 - erk(shapes, params["dense_allocation"], whole_zeros=True))
 
 
-@checks("rigl_update.*")
+@checks("rigl_update")
 def rigl_masks_and_weights(entry: Entry) -> None:
     for tag in layers(entry):
         compare(entry, tag, rigl_update(*layer(entry, tag), float(entry["drop_fraction"])))
 
 
-@checks("srigl_update.*")
+@checks("srigl_update")
 def srigl_masks_weights_and_ablated_neurons(entry: Entry) -> None:
     base = "sparse" if entry.params["use_sparse_const_fan_in_for_ablation"] else "dense"
     for tag in layers(entry):
@@ -63,7 +63,7 @@ def srigl_masks_weights_and_ablated_neurons(entry: Entry) -> None:
         np.testing.assert_array_equal(np.flatnonzero(ablated), np.sort(entry[f"ablated_{tag}"]), err_msg=tag)
 
 
-@checks("condensed_linear.*")
+@checks("condensed_linear")
 def condensed_form_and_product(entry: Entry) -> None:
     form = condense(entry["W"])
     np.testing.assert_array_equal(form.active, entry["active"])

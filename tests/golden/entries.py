@@ -42,10 +42,10 @@ CHECKS: list[tuple[re.Pattern[str], Check]] = []
 
 
 def checks(pattern: str) -> Callable[[Check], Check]:
-    """Register a check of every entry whose name matches the whole regular expression."""
+    """Register a check of every entry with a name that is the regular expression, or goes on from it after a `_`."""
 
     def register(check: Check) -> Check:
-        CHECKS.append((re.compile(pattern), check))
+        CHECKS.append((re.compile(rf"(?:{pattern})(?:_\w+)?"), check))
         return check
 
     return register

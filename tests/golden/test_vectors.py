@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 from typing import Any
 
@@ -17,6 +18,12 @@ for module in pkgutil.iter_modules(tests.golden.__path__):
         importlib.import_module(f"tests.golden.{module.name}")
 
 INDEX = read_index(golden_dir())
+
+
+@pytest.mark.skipif("NMSIM_GOLDEN" not in os.environ, reason="no folder of vectors was named")
+def test_the_folder_named_has_vectors():
+    """A folder that is named and has none is a mistake, not a reason to skip."""
+    assert INDEX, f"no entries in {golden_dir() / 'recipes' / 'index.json'}"
 
 
 @pytest.mark.skipif(not INDEX, reason="no reference vectors of recipes here (set NMSIM_GOLDEN)")

@@ -24,6 +24,13 @@ def test_groups_along_k_are_skipped_and_others_only_counted():
     assert macs(product("BP", "n")) == {"macs_dense": 64, "macs_FF": 0, "macs_BP": 64, "macs_WU": 0, "macs_nonzero": 32}
 
 
+def test_weights_without_groups_are_gathered_in_both_passes():
+    """Half of 64 kept, anywhere: 32 are left of FF, and of BP, where the weight's other axis is k."""
+    for stage, axis in (("FF", "k"), ("BP", "n")):
+        found = macs(product(stage, axis, "unstructured:0.5"))
+        assert (found[f"macs_{stage}"], found["macs_nonzero"]) == (32, 32)
+
+
 def test_reach_of_a_layer_beside_one_left_dense():
     """FF of a pruned and a dense layer of equal size: half of the MACs are reached, (32 + 64) / 128 are left."""
     work = WorkloadBuilder("two")

@@ -182,6 +182,20 @@ def test_a_fan_in_that_the_run_found_is_in_its_trace():
             assert sorted(set(fans.tolist())) == [0, int(pattern.removeprefix("fan-in:"))]
 
 
+@pytest.mark.parametrize("task", ["mlp", "resnet9_narrow"])
+def test_powers_start_from_the_network_that_was_drawn(task: str):
+    """Weights of FF before the first step are those of the dense run, of which theta is the root with its sign."""
+    powered, dense = (Trainer(settings(task, r, p)) for r, p in (("powerprop", "1:4"), ("dense", "dense")))
+    layers = powered.execution.course.powered
+    assert layers
+    for name, drawn in dense.weights.items():
+        theta = powered.weights[name].value
+        expected = np.sign(drawn.value) * np.sqrt(np.abs(drawn.value)) if name in layers else drawn.value
+        np.testing.assert_allclose(theta, expected, rtol=1e-6, err_msg=name)
+        used = powered.execution.forward_weight(name, theta)[0]
+        np.testing.assert_allclose(used, drawn.value, rtol=1e-5, err_msg=name)
+
+
 @pytest.mark.parametrize("base", ["rigl", "srigl"])
 def test_growth_that_starts_late_keeps_the_largest_weights(base: str):
     """From step 3 on: weights are as training left them, the largest of them (of each neuron) kept and the others 0;

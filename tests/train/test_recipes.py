@@ -299,7 +299,7 @@ def test_ops_are_those_of_the_plan(recipe, text):
         layer.forward(run, weights(x).astype(np.float32))
         layer.backward(run, weights(dy).astype(np.float32), (True,))
     work = net().forward().training(recipe, text, first_input_gradient=True)
-    planned = work.select(work.is_stage("FF", "BP", "WU", "PRUNE")).to_frame()
+    planned = work.select(work.is_stage("FF", "BP", "WU", "PRUNE") | work.is_kind("rescale")).to_frame()
     defaults = {"a_pattern": Pattern(), "b_pattern": Pattern(), "a_axis": "", "b_axis": "", "k": 1, "note": ""}
     columns = ("layer", "stage", "m", "n", "k", "a_pattern", "a_axis", "b_pattern", "b_axis", "a_elements", "a_role",
                "c_elements", "c_role")  # fmt: skip

@@ -253,6 +253,18 @@ def test_ops_of_soft_weights_and_powers():
     assert [row[:3] for row in vector(rounded, "quantize", "train")] == [("a", size, 3.0)]
 
 
+def test_rescaling_a_pruned_gradient():
+    """2 samples of 4 x 4 positions and 8 channels: 256 elements, each added twice as |dy| (4) and multiplied (1), in 20
+    steps, of the convolution alone; without `rescale` there is no such op."""
+    layers = """
+  - {type: conv, name: c, in: 8, out: 8, kernel: 3, padding: 1, input: 4}
+  - {type: linear, name: a, in: 8, out: 8}"""
+    work = net(layers).training("sdgp_maxnorm", "2:4", steps=20, first_input_gradient=True)
+    assert vector(work, "rescale", "train") == [("c", 256, 5.0, 256, 0, 256, 20)]
+    plain = net(layers).training("sdgp", "2:4", steps=20, first_input_gradient=True)
+    assert vector(plain, "rescale", "train") == []
+
+
 @pytest.mark.parametrize(
     ("recipe", "phase", "extra"),
     [
@@ -272,6 +284,19 @@ def test_arithmetic_added_to_the_update(recipe: str, phase: str, extra: int):
     logits = 64 * 64 * 6 // 4 if recipe == "maskllm_joint" else 0
     assert update.m == 64 * 64 + logits
     assert update.ops_per_element * update.m == pytest.approx(6 * update.m + extra * 64 * 64)
+
+
+def test_a_fan_in_of_a_convolution_keeps_as_much_in_both_passes():
+    """16 channels at 9 positions are rows of 144 inputs, of which a tenth is 14; from step 100 on the run found 18, an
+    eighth. As much is left of the weight in BP, whose axis n has but 16 of the 144."""
+    one = "\n  - {type: conv, name: c, in: 16, out: 16, kernel: 3, padding: 1, input: 4}"
+    work = net(one).training({"base": "srigl", "distribution": "uniform"}, "unstructured:0.1", steps=400,
+                             first_input_gradient=True, found=[(100, "c", "fan-in:18")])  # fmt: skip
+    rows = work.gemms & work.is_stage("FF", "BP")
+    assert work.row_lengths("b")[rows].tolist() == [144.0] * 4
+    result = simulate(load_arch("epyc_zen4_2core"), work)
+    left = result.columns["macs_useful"][rows] / result.macs_dense_per_op()[rows]
+    assert left.tolist() == pytest.approx([14 / 144, 14 / 144, 1 / 8, 1 / 8])
 
 
 SERVED = """

@@ -10,16 +10,18 @@ import pytest
 
 from nmsim.arch.load import load_arch
 from nmsim.engines.run import simulate
+from nmsim.sparsity import permutation
 from nmsim.sparsity.parts import Prune
 from nmsim.sparsity.pattern import Pattern
 from nmsim.sparsity.recipe import get_recipe
 from nmsim.sparsity.timeline import Timeline
 from nmsim.specfile import read_text, validate
+from nmsim.train.recipes.search import Finder
 from nmsim.workloads import recipe_ops
 from nmsim.workloads.model import Model
 from nmsim.workloads.modelfile import ModelFile
 from nmsim.workloads.optable import Workload
-from nmsim.workloads.search_ops import fillings, growth_ops, search_ops, top_n, transposable
+from nmsim.workloads.search_ops import ROUNDS, fillings, growth_ops, search_ops, top_n, transposable
 
 HEAD = "kind: workload\nname: net\nsource: test\nsequence: {tokens: {length: 32}}\n"
 LAYER = "layers:\n  - {type: linear, name: a, in: 16, out: 8}\n"
@@ -79,10 +81,37 @@ def test_transposable():
 
 
 def test_order_of_channels_of_asp():
-    """2:4 of 16 channels: 4 stripes, 6 pairs, 35 splits of each, which keep 2 groups of a row: 2 (5 + 2) = 14. Four
-    rounds: 4 x 6 x 35 x 14 = 11760 a row, then the top-n of 20."""
-    assert cost("asp_permuted") * 16 == 11760 + 20
-    assert searches(plan("asp_permuted")) == [("prune", 8, 16, 11780 / 16, 1)]
+    """2:4 of 16 channels: 4 stripes, 6 pairs, 35 splits of each, which keep 2 groups of a row: 2 (5 + 2) = 14. 6.4
+    rounds: 6.4 x 6 x 35 x 14 = 18816 a row, then the top-n of 20. 2:8: 1 pair, 64 exchanges, 2 (13 + 2) = 30, 12.8
+    rounds: 24576, then 26."""
+    assert cost("asp_permuted") * 16 == pytest.approx(18816 + 20)
+    assert cost("asp_permuted", Pattern.nm(2, 8)) * 16 == pytest.approx(24576 + 26)
+    ((kind, m, n, ops, repeat),) = searches(plan("asp_permuted"))
+    assert (kind, m, n, repeat) == ("prune", 8, 16, 1)
+    assert ops == pytest.approx(18836 / 16)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "channels"), [("2:4", 64), ("2:4", 256), ("1:4", 128), ("2:8", 256), ("1:16", 512)]
+)
+def test_pairs_of_stripes_that_asp_looks_at(pattern: str, channels: int, monkeypatch: pytest.MonkeyPatch):
+    """The search of a training is counted: pairs evaluated over those of the plan, ROUNDS M of all. How often depends
+    on the weights, within a third on these."""
+    looked: list[int] = []
+    evaluate = permutation._Search._evaluate
+
+    def counted(search: permutation._Search, stale: np.ndarray) -> None:
+        looked.append(len(stale))
+        evaluate(search, stale)
+
+    monkeypatch.setattr(permutation._Search, "_evaluate", counted)
+    described = Pattern.parse(pattern)
+    weight = np.random.default_rng(3).standard_normal((channels, 256), dtype=np.float32)
+    prune = get_recipe("asp_permuted").prunes[0]
+    Finder(0).mask(("x", "FF"), prune, get_recipe("asp_permuted"), described, weight, 1, 0, None, False)
+    stripes = channels // described.m
+    planned = ROUNDS * described.m * stripes * (stripes - 1) / 2
+    assert sum(looked) / planned == pytest.approx(1, abs=1 / 3)
 
 
 def test_order_of_channels_of_bimask():

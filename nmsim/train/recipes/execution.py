@@ -97,7 +97,11 @@ class Execution(Progress):
         size = gradient.size // length, length
         self._masks.tell((layer, "BP"), prune, pattern, self.step, *size)
         pruned = np.multiply(gradient, mask, out=self._buffer((layer, "gradient"), gradient))
-        return rescaled(pruned, gradient) if self.recipe.rescale else pruned, pattern
+        if self.recipe.rescale and gradient.ndim > 2:
+            for row in recipe_ops.rescaling(self.recipe, gradient.size):
+                self._tell(layer, row)
+            pruned = rescaled(pruned, gradient)
+        return pruned, pattern
 
     def weight_gradient(self, layer: str, weight: Array, gradient: Array) -> Array:
         """The gradient by the recipe's rule, written over `gradient`; unchanged where FF did not prune the weight."""

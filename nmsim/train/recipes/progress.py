@@ -16,6 +16,7 @@ from nmsim.sparsity.inputs import InputStatistics
 from nmsim.sparsity.parts import Choice, Operand, Prune, Stage
 from nmsim.sparsity.pattern import Pattern
 from nmsim.sparsity.recipe import Recipe, get_recipe
+from nmsim.sparsity.soft import powerprop_theta
 from nmsim.sparsity.timeline import Span, Timeline
 from nmsim.train.layers.base import Array, Parameter, Sparsifier
 from nmsim.train.layers.linear import Adapter
@@ -138,9 +139,13 @@ class Progress(Sparsifier):
         """Make what the recipe keeps beside the weights: logits of choices, and the first mask of a growing one.
 
         The weights of a mask that grows from the first step on start anew, as if each neuron had no inputs but those
-        kept; one that starts late keeps the largest weights that it finds.
+        kept; one that starts late keeps the largest weights that it finds. What is learned in place of a weight that
+        is its power is made so that the network is the one that was given.
         """
         self._sizes = {layer: parameter.value.size for layer, parameter in parameters.items()}
+        for layer in self.course.powered:
+            theta = powerprop_theta(parameters[layer].value, self.recipe.power)
+            parameters[layer].value[...] = theta
         for layer, _, pattern in self.course.forward():
             weight = parameters[layer]
             if isinstance(self.recipe.soft, Choice):

@@ -75,12 +75,7 @@ def add_decay(gradient: Array, weight: Array, used: Array, decay: float, spare: 
 
 
 def rescaled(pruned: Array, gradient: Array) -> Array:
-    """A pruned gradient [B, H, W, C] times L1 before / (L1 after + 1e-4) per sample and channel, in place.
-
-    The norm runs over positions: a gradient [rows, C] has one value per sample and channel and is left as it is.
-    """
-    if gradient.ndim > 2:
-        positions = tuple(range(1, gradient.ndim - 1))
-        before, after = (np.abs(g).sum(axis=positions, keepdims=True) for g in (gradient, pruned))
-        pruned *= before / (after + RESCALE_EPSILON)
+    """A pruned gradient [B, H, W, C] times L1 before / (L1 after + 1e-4) per sample and channel, in place."""
+    before, after = (np.abs(g).sum(axis=(1, 2), keepdims=True) for g in (gradient, pruned))
+    pruned *= before / (after + RESCALE_EPSILON)
     return pruned
