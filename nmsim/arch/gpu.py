@@ -59,27 +59,37 @@ class Winograd(Spec):
     channels: Count = Field(default=1, description="fewest channels, in and out, from which weight gradients have it")
 
 
+Direction = Literal["FF", "BP", "WU"]
+
+
 class Convolutions(Spec):
     """What the library's kernels of convolutions (implicit GEMM) do otherwise than those of products."""
 
     tiles: Annotated[list[Tile], Field(min_length=1)]
+    gradient_tiles: Annotated[list[Tile], Field(min_length=1)] | None = Field(
+        default=None, description="tiles of input gradients on tensor cores; as `tiles` if left out"
+    )
     narrow: list[Tile] = Field(default=[], description="tiles for products that fit into their shorter side only")
     split_k: Annotated[list[Count], Field(min_length=1)] = Field(default=[1], description="of weight gradients")
-    efficiency: dict[Literal["FF", "BP", "WU", "strided"], Ratio] = Field(
+    efficiency: dict[Literal[Direction, "strided"], Ratio] = Field(
         default={},
         description="share of its rate that the main loop issues beside mma_efficiency, by direction, and of "
         "the input gradients of strided convolutions; 1 where left out",
     )
-    aligned: Count = Field(
-        default=1, description="channels come in multiples of it on tensor cores; others run on CUDA cores, as fp32"
+    efficiency_of: dict[Dtype, dict[Literal[Direction, "strided"], Ratio]] = Field(
+        default={}, description="efficiency of the data types that have another"
     )
-    packed: list[Literal["FF", "BP", "WU"]] = Field(
+    aligned: dict[Direction, Count] = Field(
+        default={},
+        description="channels of a tap come in multiples of it on tensor cores, fewer are padded, by direction",
+    )
+    packed: list[Direction] = Field(
         default=[],
-        description="directions in which activations and gradients of 16 bits and fewer are copied to and "
-        "from a layout with channels last, where a kernel has more than one tap",
+        description="directions in which the output's gradient in 16 bits and fewer is copied to a layout with "
+        "channels last, where a kernel has more than one tap",
     )
     winograd: Winograd | None = None
-    launches: dict[Literal["FF", "BP", "WU"], Count] = Field(
+    launches: dict[Direction, Count] = Field(
         default={}, description="kernels of a convolution: packing, multiplying, summing up; 1 where left out"
     )
 

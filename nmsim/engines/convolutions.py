@@ -1,9 +1,10 @@
 """Convolutions on a GPU: what its library does otherwise than multiply the im2col product of the same size.
 
-Forward and input-gradient kernels (implicit GEMM) have few tiles and do not split the reduction. Tensor cores take
-channels in multiples of the words that they load; other convolutions run on the CUDA cores. 3 x 3 kernels of stride
-1 may go by Winograd's algorithm, which multiplies `gain` times less. The gradient of the input of a strided
-convolution is cleared by a kernel of its own, since outputs do not reach all of it.
+Forward and input-gradient kernels (implicit GEMM) have few tiles and do not split the reduction. A step of the main
+loop of tensor cores, and a tile of a weight gradient, lies within one tap, so that few channels are padded. 3 x 3
+kernels of stride 1 may go by Winograd's algorithm, which multiplies `gain` times less. The gradient of the input of a
+strided convolution is cleared by a kernel of its own, since outputs do not reach all of it. A 1 x 1 kernel of stride
+s meets every s-th row of a map and passes over the others.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from nmsim.arch.arithmetic import rates
 from nmsim.arch.gpu import Kernels
 from nmsim.arch.schema import TensorCoreArch
 from nmsim.engines.products import Products
+from nmsim.engines.tiling import ceil_div
 from nmsim.workloads.optable import DTYPES, STAGES
 
 SQUARE = 9
@@ -33,19 +34,32 @@ def channels(p: Products) -> tuple[np.ndarray, np.ndarray]:
     return np.where(p.stage == STAGES.index("WU"), p.m, p.k) / taps, p.n
 
 
+def on_tensor_cores(p: Products) -> np.ndarray:
+    """The products in other types than that which CUDA cores multiply (boolean [ops])."""
+    return p.dtype != DTYPES.index("fp32")
+
+
 def prepared(arch: TensorCoreArch, p: Products) -> Products:
-    """The products as convolutions run: unaligned ones on CUDA cores, as fp32."""
+    """The products as convolutions run: channels of a tap padded, and only the rows of maps that 1 x 1 kernels meet."""
     conv = own_kernels(arch.kernels, p)
     if arch.kernels.conv is None or not conv.any():
         return p
-    one, other = channels(p)
-    unaligned = conv & ((one % arch.kernels.conv.aligned > 0) | (other % arch.kernels.conv.aligned > 0))
-    fp32 = DTYPES.index("fp32")
-    unaligned &= p.dtype != fp32
-    return replace(
-        p, rate=np.where(unaligned, rates(arch).get("fp32", np.inf), p.rate),
-        dtype=np.where(unaligned, fp32, p.dtype).astype(p.dtype.dtype),
-    )  # fmt: skip
+    update, taps = p.stage == STAGES.index("WU"), np.maximum(p.taps, 1.0)
+    multiple = np.ones(len(p.m))
+    for stage, value in arch.kernels.conv.aligned.items():
+        multiple = np.where(conv & on_tensor_cores(p) & (p.stage == STAGES.index(stage)), float(value), multiple)
+    m = np.where(update, taps * multiple * ceil_div(p.m / taps, multiple), p.m)
+    k = np.where(update, p.k, taps * multiple * ceil_div(p.k / taps, multiple))
+    read = np.where(conv & (p.taps == 1), rows_met(p.a.elements, p.m * p.k * p.count), p.a.elements)
+    return replace(p, m=m, k=k, kept=np.where(p.side > 0, p.kept, k), a=replace(p.a, elements=read))
+
+
+def rows_met(whole: np.ndarray, met: np.ndarray) -> np.ndarray:
+    """Size of the rows of which a kernel of one tap meets elements [ops]; with a stride s it meets 1/s^2 of `whole`.
+
+    It meets every s-th row, and of these every s-th element, so that their rows are the geometric mean.
+    """
+    return np.sqrt(whole * np.minimum(whole, met))
 
 
 def winograd_offered(arch: TensorCoreArch, p: Products) -> np.ndarray:
@@ -78,26 +92,33 @@ def by_winograd(arch: TensorCoreArch, p: Products, offered: np.ndarray) -> Produ
 def efficiency(arch: TensorCoreArch, p: Products) -> np.ndarray:
     """Share of its rate that the main loop of a convolution issues, for gathering operands with strides [ops]."""
     conv, share = own_kernels(arch.kernels, p), np.ones(len(p.m))
-    if arch.kernels.conv is not None:
-        for stage, value in arch.kernels.conv.efficiency.items():
+    kernels = arch.kernels.conv
+    if kernels is None:
+        return share
+    for dtype, table in [(None, kernels.efficiency), *kernels.efficiency_of.items()]:
+        typed = conv if dtype is None else conv & (p.dtype == DTYPES.index(dtype))
+        for stage, value in table.items():
             here = p.inserted > p.m if stage == "strided" else p.stage == STAGES.index(stage)
-            share = np.where(conv & here, value, share)
+            share = np.where(typed & here, value, share)
     return share
 
 
 def copied(arch: TensorCoreArch, p: Products) -> np.ndarray:
     """Bytes that kernels beside that of a convolution read and write [ops].
 
-    They change the layout of operands but for weights, and clear the input gradient of a strided convolution.
+    They change the layout of the output's gradient. The input gradient of a strided convolution is cleared before, so
+    that what its kernel meets is written twice.
     """
     kernels, conv = arch.kernels.conv, own_kernels(arch.kernels, p)
     if kernels is None or not conv.any():
         return np.zeros(len(p.m))
-    cleared = np.where(conv & (p.inserted > p.m), p.c_bytes, 0.0)
+    met = p.m * p.n * p.count * p.a.width
+    written = np.where(p.taps == 1, rows_met(p.c_bytes, met), p.c_bytes)
+    cleared = np.where(conv & (p.inserted > p.m), written, 0.0)
     packed = conv & np.isin(p.stage, [STAGES.index(stage) for stage in kernels.packed])
-    packed &= (p.taps > 1) & ~np.isin(p.dtype, [DTYPES.index("fp32"), DTYPES.index("tf32")])
-    result = np.where(p.stage == STAGES.index("WU"), p.b.dram_bytes, p.c_bytes)
-    return cleared + np.where(packed, 2.0 * (p.a.dram_bytes + result), 0.0)
+    packed &= (p.taps > 1) & on_tensor_cores(p)
+    gradient = np.where(p.stage == STAGES.index("WU"), p.b.dram_bytes, p.a.dram_bytes)
+    return cleared + np.where(packed, 2.0 * gradient, 0.0)
 
 
 def launches(arch: TensorCoreArch, p: Products) -> np.ndarray:

@@ -32,6 +32,7 @@ from nmsim.engines.convolutions import (
     copied,
     efficiency,
     launches,
+    on_tensor_cores,
     own_kernels,
     prepared,
     winograd_offered,
@@ -68,7 +69,7 @@ class Run:
 
 def evaluate(arch: TensorCoreArch, p: Products) -> Timing:
     """Time, traffic and chosen kernel of each product; dense where that is faster than skipping."""
-    p = prepared(arch, p)
+    moved, p = copied(arch, p), prepared(arch, p)
     kernel, cycles = choose(arch, p)
     idle = np.zeros(len(p.m), dtype=bool)
     if len(sparse := np.flatnonzero(p.side > 0)):
@@ -86,7 +87,6 @@ def evaluate(arch: TensorCoreArch, p: Products) -> Timing:
         pairs = zip(vars(other).values(), vars(kernel).values(), strict=True)
         kernel = Kernel(*(np.where(gains, x, y) for x, y in pairs))
     run = execute(arch, p, kernel)
-    moved = copied(arch, p)
     run.fall.plus("operand_feed", moved / (_dram_bandwidth(arch) / arch.clock))
     run.dram["a"] = run.dram["a"] + moved
     run.fall.plus("launch", launches(arch, p) * arch.launch.seconds * arch.clock)
@@ -145,6 +145,7 @@ def _tiles(kernels: Kernels, p: Products) -> dict[tuple[int, int], np.ndarray]:
     transposed = [(wide, high) for high, wide in sparse_tiles]
     conv = own_kernels(kernels, p)
     narrow = kernels.conv.narrow if kernels.conv is not None else []
+    back = conv & on_tensor_cores(p) & (p.stage == STAGES.index("BP"))
     special = conv | np.isin(p.dtype, [DTYPES.index(name) for name in kernels.tiles_of])
     found: dict[tuple[int, int], np.ndarray] = {}
     offers: list[tuple[Sequence[Sequence[int]], np.ndarray]] = [
@@ -152,7 +153,8 @@ def _tiles(kernels: Kernels, p: Products) -> dict[tuple[int, int], np.ndarray]:
         *((tiles, (p.dtype == DTYPES.index(name)) & ~sparse & ~conv) for name, tiles in kernels.tiles_of.items()),
         (sparse_tiles, p.side == 1),
         (transposed, p.side == 2),
-        *([(kernels.conv.tiles, conv)] if kernels.conv is not None else []),
+        *([(kernels.conv.tiles, conv & ~back)] if kernels.conv is not None else []),
+        *([(kernels.conv.gradient_tiles or kernels.conv.tiles, back)] if kernels.conv is not None else []),
         *(([tile], conv & (np.where(tile[0] < tile[1], p.m, p.n) <= min(tile))) for tile in narrow),
     ]
     for tiles, rows in offers:

@@ -22,7 +22,7 @@ def gpu(**paths: Any) -> TensorCoreArch:
     free = {
         "memories.l2.bandwidth": "1e9 TB/s", "memories.dram.bandwidth": "1e9 TB/s", "launch.floor": "1 us",
         "kernels.fill_cycles": 100, "kernels.exposed_feed": 0, "cores.mma_efficiency_of.fp32": 1,
-        "kernels.conv.efficiency.WU": 1, "kernels.conv.winograd.efficiency": 1,
+        "kernels.conv.efficiency_of.fp32.WU": 1, "kernels.conv.winograd.efficiency": 1,
         "cores.shared_memory_bandwidth": "10000 B/clk",
     }  # fmt: skip
     return nmsim.load_arch("v100_sxm2", free | {key.replace("__", "."): value for key, value in paths.items()})
@@ -56,16 +56,41 @@ def test_forward_kernels_do_not_split_the_reduction():
     assert busy(product, arch) < 32768
 
 
-def test_channels_that_are_not_aligned_run_on_cuda_cores():
-    """60 channels are no multiple of 8: fp16 takes 64 products a cycle and core as fp32 does, 64 channels 512; both
-    are padded to 64."""
-    arch = gpu(cores__mma_efficiency=1)
-    narrow, single, aligned = (
-        busy(nmsim.simulate(arch, conv("FF", 8, channels, 64, 64, 1, dtype)), arch)
-        for channels, dtype in ((60, "fp16"), (60, "fp32"), (64, "fp16"))
+def test_few_channels_are_padded_on_tensor_cores():
+    """3 channels of 3 x 3 taps are 9 x 32 reduction elements for 512 products a cycle, 32 x 32 positions and 128
+    outputs 8 tiles of 128 x 128: one wave of 128*128*288/512 cycles. On CUDA cores they are 27 elements, a step of 16:
+    128*64*32/64 in tiles of 128 x 64, one wave of 16."""
+    arch = gpu(cores__mma_efficiency=1, kernels__conv__tiles=[[128, 128]])
+    assert busy(nmsim.simulate(arch, conv("FF", 1, 3, 32, 128, 3, "fp16")), arch) == pytest.approx(
+        128 * 128 * 288 / 512
     )
-    assert narrow == pytest.approx(single)
-    assert narrow == pytest.approx(8 * aligned)
+    arch = gpu(kernels__conv__winograd__dtypes=[])
+    assert busy(nmsim.simulate(arch, conv("FF", 1, 3, 32, 128, 3, "fp32")), arch) == pytest.approx(128 * 64 * 32 / 64)
+
+
+def test_tiles_of_a_weight_gradient_lie_within_a_tap():
+    """32 channels of 3 x 3 taps are 9 x 64 rows, 5 tiles of 128 x 128, without a split 5 parts of 1024 positions; one
+    by one they would be 288 rows, 3 tiles."""
+    wave = 128 * 128 * 1024 / 512
+    for aligned, tiles in ((64, 5), (1, 3)):
+        arch = gpu(
+            cores__mma_efficiency=1, cores__count=1, kernels__conv__tiles=[[128, 128]], kernels__conv__split_k=[1],
+            kernels__conv__aligned__WU=aligned,
+        )  # fmt: skip
+        assert busy(nmsim.simulate(arch, conv("WU", 1, 32, 32, 128, 3, "fp16")), arch) == pytest.approx(tiles * wave)
+
+
+def test_input_gradients_have_tiles_of_their_own_on_tensor_cores():
+    """8 x 14 x 14 positions and 128 channels are 13 tiles of 128 x 128, one wave; in fp32 26 of 128 x 64 are half as
+    long; 64 channels fit into narrow tiles."""
+    arch = gpu(cores__mma_efficiency=1)
+    k = 256 * 9
+    assert busy(nmsim.simulate(arch, conv("BP", 8, 128, 14, 256, 3, "fp16")), arch) == pytest.approx(
+        128 * 128 * k / 512
+    )
+    single = nmsim.simulate(gpu(kernels__conv__winograd__dtypes=[]), conv("BP", 8, 128, 14, 256, 3, "fp32"))
+    assert busy(single, arch) == pytest.approx(128 * 64 * k / 64)
+    assert busy(nmsim.simulate(arch, conv("BP", 8, 64, 14, 256, 3, "fp16")), arch) == pytest.approx(128 * 64 * k / 512)
 
 
 def test_winograd_multiplies_less():
@@ -78,19 +103,31 @@ def test_winograd_multiplies_less():
     assert busy(strided, arch) == pytest.approx(2 * 128 * 64 * 4608 / 64)
 
 
-def test_layouts_are_changed_where_kernels_have_taps():
-    """fp16 weight gradients: x and dy, 8 x 64 x 56 x 56 each, are read and written once more than a 1 x 1 kernel
-    needs, as are dy and dx of an input gradient."""
+def test_the_layout_of_gradients_is_changed_where_kernels_have_taps():
+    """fp16 gradients of weights and of the input: dy, 8 x 64 x 56 x 56, is read and written once more than a 1 x 1
+    kernel needs; forward nothing is."""
     arch, each = gpu(memories__l2__size="1 GB"), 8 * 64 * 56 * 56 * 2
     weights, more = 64 * 64 * 2, 9 * 64 * 64 * 2
-    for stage in ("WU", "BP"):
+    for stage, copies in (("FF", 0), ("WU", 2), ("BP", 2)):
         one, nine = (nmsim.simulate(arch, conv(stage, 8, 64, 56, 64, size, "fp16")).dram_bytes for size in (1, 3))
-        assert nine - one == 4 * each + more - weights
+        assert nine - one == copies * each + more - weights
+
+
+def test_a_strided_kernel_of_one_tap_meets_every_other_row():
+    """Of 8 x 64 maps of 56 x 56 it reads half, 8*64*28*56 elements, though it needs a quarter; the gradient is written
+    so after all of it has been cleared. Three taps meet all rows."""
+    arch, x = gpu(memories__l2__size="1 GB"), 8 * 64 * 56 * 56 * 2
+    y, weights = x // 4, 64 * 64 * 2
+    for stage, moved in (("FF", x // 2 + y), ("WU", x // 2 + y), ("BP", y + x // 2 + x)):
+        result = nmsim.simulate(arch, conv(stage, 8, 64, 56, 64, 1, "fp16", stride=2))
+        assert result.dram_bytes == pytest.approx(moved + weights)
+    wide = nmsim.simulate(arch, conv("FF", 8, 64, 56, 64, 3, "fp16", stride=2))
+    assert wide.dram_bytes == pytest.approx(x + y + 9 * weights)
 
 
 def test_kernels_of_a_direction_are_launched_one_by_one():
     """3 us for a weight gradient, 2 us for an input gradient, 1 us forward."""
-    arch = gpu()
+    arch = gpu(kernels__conv__launches={"BP": 2, "WU": 3})
     for stage, launches in (("FF", 1), ("BP", 2), ("WU", 3)):
         result = nmsim.simulate(arch, conv(stage, 8, 256, 14, 256, 1, "fp32"))
         assert result.breakdown("cause")["latency_s"]["launch"] == pytest.approx(launches * 1e-6)

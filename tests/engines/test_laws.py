@@ -10,7 +10,7 @@ import pytest
 
 import nmsim
 from nmsim import library
-from nmsim.arch.schema import AnyArch, CpuArch, SystolicArch
+from nmsim.arch.schema import AnyArch, CpuArch, SystolicArch, TensorCoreArch
 from nmsim.results.result import Result
 from nmsim.sparsity.pattern import Pattern
 from nmsim.workloads.optable import Workload
@@ -128,14 +128,17 @@ def test_traffic_is_conserved(result: Result):
 
 
 def stored_bytes(result: Result, stream: str) -> np.ndarray:
-    """Least bytes of an operand in DRAM: two bytes a value, n/m of them if its groups are skipped, those that are kept
-    if they are gathered; of an operand opposite a V:n:m one, the 4 of every m that a single block keeps."""
+    """Least bytes of an operand in DRAM: two bytes a value that products meet, n/m of them if its groups are skipped,
+    those that are kept if they are gathered; of an operand opposite a V:n:m one, the 4 of every m that a single block
+    keeps. Strided convolutions of one tap do not meet all values."""
     w = result.workload
+    met = np.minimum(w[f"{stream}_elements"], w["m" if stream == "a" else "n"] * w["k"] * w["count"])
+    elements = np.where((w["taps"] == 1) & isinstance(result.arch, TensorCoreArch), met, w[f"{stream}_elements"])
     kernel = result.columns.get("plan.kernel", np.full(len(w), "dense"))
     grouped, kept = (np.array([x(p) for p in w.patterns])[w[f"{stream}_pattern"]] for x in (_grouped, _kept))
     density = np.where(np.isin(kernel, ["csr", "condensed"]), kept, grouped)
     other = np.array([_block_share(p) for p in w.patterns])[w["b_pattern" if stream == "a" else "a_pattern"]]
-    return w[f"{stream}_elements"] * density * (other if _runs_blocks(result) else 1.0) * 2
+    return elements * density * (other if _runs_blocks(result) else 1.0) * 2
 
 
 def _runs_blocks(result: Result) -> bool:

@@ -174,7 +174,7 @@ def test_names_and_types():
 
 
 def test_attention_that_is_not_fused(write):
-    """Beside each of 24 softmax: scale and mask, each of which reads and writes the 16 x 512 x 512 scores of a row."""
+    """Beside each of 24 softmax two kernels, scale and mask; each reads and writes all 16 x 512 x 512 scores."""
     row = {
         "device": "T4",
         "model": "bert_large",
@@ -188,9 +188,8 @@ def test_attention_that_is_not_fused(write):
     (found,) = models.points(read_table(folder / "networks.csv", models.COLUMNS))
     softmax = found.work.is_kind("softmax")
     assert softmax.sum() * found.work["repeat"][softmax][0] == 24
-    for kind in ("scale", "mask"):
-        rows = found.work.is_kind(kind)
-        assert rows.sum() == softmax.sum()
-        assert set(found.work["a_elements"][rows]) == set(found.work["c_elements"][rows]) == {16 * 512 * 512}
-        assert not found.work["b_elements"][rows].any()
+    rows = found.work.is_kind("scale_mask")
+    assert rows.sum() == 2 * softmax.sum()
+    assert set(found.work["a_elements"][rows]) == set(found.work["c_elements"][rows]) == {16 * 512 * 512}
+    assert not found.work["b_elements"][rows].any()
     assert not found.work.is_kind("dropout", "dropout_backward").any()
