@@ -315,7 +315,7 @@ def test_an_axis_is_a_number():
 PRUNED = [(1, 2), (2, 4), (1, 4), (2, 8), (4, 8), (2, 16), (3, 5), (1, 64), (4, 4)]
 
 
-@pytest.mark.parametrize("n, m", PRUNED)
+@pytest.mark.parametrize(("n", "m"), PRUNED)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
 def test_pruning_is_multiplying_by_the_mask(n, m, dtype):
     """Bit for bit, signs of zeros too; with equal magnitudes, groups of zeros, subnormal numbers and odd layouts."""
