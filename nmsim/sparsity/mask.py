@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -19,11 +17,7 @@ from nmsim.sparsity.groups import (
     split_at,
 )
 from nmsim.sparsity.pattern import Pattern
-
-Score = Callable[[Array], Array]
-
-WIDE_GROUP = 8
-"""Elements of a group from which on a threshold is found faster than ranks."""
+from nmsim.sparsity.ranks import Score, itself, magnitude, prune_lanes, sortable, top_of_groups
 
 
 def magnitude_mask(array: ArrayLike, pattern: Pattern | str, axis: int | None = None) -> Mask:
@@ -42,12 +36,26 @@ def magnitude_mask(array: ArrayLike, pattern: Pattern | str, axis: int | None = 
     `axis` None means the pattern's own axis. Raises PatternError for an axis that does not exist, NaN, and
     arrays that are not real numbers.
     """
-    return _mask(array, pattern, axis, _magnitude)
+    return _mask(array, pattern, axis, magnitude)
 
 
 def top_n_mask(scores: ArrayLike, pattern: Pattern | str, axis: int | None = None) -> Mask:
     """The mask that keeps the elements of largest score; otherwise as `magnitude_mask`, which is this of |x|."""
-    return _mask(scores, pattern, axis, _itself)
+    return _mask(scores, pattern, axis, itself)
+
+
+def prune(array: Array, pattern: Pattern | str, axis: int, out: Array) -> Array:
+    """The array times its magnitude mask, written to `out`, which is an array of this shape and type.
+
+    Raises PatternError as `magnitude_mask` does.
+    """
+    pattern, axis = resolve(pattern, axis, array.ndim)
+    last = axis == array.ndim - 1 and pattern.kind == "nm" and array.shape[-1] % pattern.m == 0
+    if last and array.dtype.kind == "f" and array.flags.c_contiguous and out.flags.c_contiguous:
+        _refuse_nan(array, "values")
+        if prune_lanes(array, pattern.n, pattern.m, out):
+            return out
+    return np.multiply(array, magnitude_mask(array, pattern, axis), out=out)
 
 
 def random_mask(
@@ -69,7 +77,7 @@ def tile_columns(scores: Array, v: int, m: int) -> Mask:
     with np.errstate(invalid="ignore"):
         sums = np.add.reduceat(scores, np.arange(0, scores.shape[1], v), axis=1, dtype=wide)
     _refuse_nan(sums, "sums of infinite scores")
-    return _top_of_groups(sums, 2, TILE_COLUMNS, m, _itself)
+    return _top_of_groups(sums, 2, TILE_COLUMNS, m, itself)
 
 
 def _mask(array: ArrayLike, pattern: Pattern | str, axis: int | None, score: Score) -> Mask:
@@ -97,67 +105,13 @@ def _top_of_groups(array: Array, axis: int, n: int, m: int, score: Score) -> Mas
     split = split_at(array, axis)
     outer, length, inner = split.shape
     whole = length - length % m
-    body = _top_of_columns(split[:, :whole].reshape(outer * (whole // m), m, inner), n, score)
+    body = top_of_groups(split[:, :whole].reshape(outer * (whole // m), m, inner), n, score)
     if whole == length:
         return body.reshape(array.shape)
     kept = np.empty(split.shape, dtype=np.bool_)
     kept[:, :whole] = body.reshape(outer, whole, inner)
-    kept[:, whole:] = _top_of_columns(split[:, whole:], n, score)
+    kept[:, whole:] = top_of_groups(split[:, whole:], n, score)
     return kept.reshape(array.shape)
-
-
-def _top_of_columns(groups: Array, n: int, score: Score) -> Mask:
-    """The n largest along axis 1 of [groups, m, inner], by comparisons of contiguous columns of scores."""
-    count, m, inner = groups.shape
-    kept = np.ones(groups.shape, dtype=np.bool_)
-    top = _by_threshold if n <= 2 and m >= WIDE_GROUP else _by_rank
-    for block in blocks(count if n < m else 0, m * inner):
-        columns = _sortable(np.stack([score(groups[block, i]) for i in range(m)]))
-        kept[block] = top(columns, n).swapaxes(0, 1)
-    return kept
-
-
-def _by_threshold(columns: Array, n: int) -> Mask:
-    """The largest or the two largest along axis 0: those not below the n-th, which minima and maxima find."""
-    if n == 1:
-        threshold = columns.max(axis=0)
-    else:
-        greatest, threshold = np.maximum(columns[0], columns[1]), np.minimum(columns[0], columns[1])
-        lesser = np.empty_like(greatest)
-        for column in columns[2:]:
-            np.minimum(greatest, column, out=lesser)
-            np.maximum(threshold, lesser, out=threshold)
-            np.maximum(greatest, column, out=greatest)
-    kept = columns >= threshold
-    if np.count_nonzero(kept) > n * threshold.size:  # some group has equal magnitudes
-        _keep_the_first(kept, columns > threshold, n)
-    return kept
-
-
-def _keep_the_first(kept: Mask, greater: Mask, n: int) -> None:
-    """Along axis 0, of those kept that are not greater than the threshold only the first ones, n in all."""
-    room = (n - np.add.reduce(greater.view(np.uint8), axis=0, dtype=np.uint8)).astype(np.uint8)
-    for here, above in zip(kept, greater, strict=True):
-        equal = here ^ above
-        equal &= room > 0
-        room -= equal.view(np.uint8)
-        np.bitwise_or(above, equal, out=here)
-
-
-def _by_rank(columns: Array, n: int) -> Mask:
-    """The n largest along axis 0 by counting for each place the places that beat it.
-
-    Place i is beaten by an earlier j when s[j] >= s[i], else beats it; m(m-1)/2 comparisons are several times
-    faster than a partial sort of short groups.
-    """
-    m = len(columns)
-    beaten_by = np.empty(columns.shape, dtype=np.uint8)
-    beaten_by[:] = np.arange(m - 1, -1, -1, dtype=np.uint8).reshape(m, *[1] * (columns.ndim - 1))
-    for i in range(1, m):
-        earlier_wins = (columns[:i] >= columns[i]).view(np.uint8)
-        beaten_by[i] += np.add.reduce(earlier_wins, axis=0, dtype=np.uint8)
-        beaten_by[:i] -= earlier_wins
-    return beaten_by < n
 
 
 def _top_of_rows(rows: Array, k: int, score: Score) -> Mask:
@@ -165,7 +119,7 @@ def _top_of_rows(rows: Array, k: int, score: Score) -> Mask:
     count, length = rows.shape
     kept = np.zeros(rows.shape, dtype=np.bool_)
     for block in blocks(count if k else 0, length):
-        kept[block] = _top_k(_sortable(score(rows[block])), min(k, length))
+        kept[block] = _top_k(sortable(score(rows[block])), min(k, length))
     return kept
 
 
@@ -188,23 +142,8 @@ def _top_of_tiles(scores: Array, pattern: Pattern) -> Mask:
     places = np.repeat(places, pattern.v, axis=1)[:, :rows]
     gathered = np.take_along_axis(scores, places, axis=2)
     kept = np.zeros(scores.shape, dtype=np.bool_)
-    np.put_along_axis(kept, places, _top_of_groups(gathered, 2, pattern.n, TILE_COLUMNS, _itself), axis=2)
+    np.put_along_axis(kept, places, _top_of_groups(gathered, 2, pattern.n, TILE_COLUMNS, itself), axis=2)
     return kept
-
-
-def _magnitude(values: Array) -> Array:
-    size = np.abs(values)
-    # The magnitude of the lowest integer does not fit its signed type: abs(-128) is 128 only as unsigned.
-    return size.view(f"u{size.itemsize}") if size.dtype.kind == "i" else size
-
-
-def _itself(values: Array) -> Array:
-    return values
-
-
-def _sortable(scores: Array) -> Array:
-    """Half precision widened, as NumPy compares it in software."""
-    return scores.astype(np.float32) if scores.dtype == np.float16 else scores
 
 
 def _refuse_nan(array: Array, what: str) -> None:

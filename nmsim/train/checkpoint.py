@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
 import zipfile
+import zlib
+from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -15,7 +18,7 @@ from nmsim.files import atomic_write
 from nmsim.train.loop import Trainer
 
 FORMAT = "nmsim checkpoint"
-VERSION = 1
+VERSION = 2
 MAX_TRACE_BYTES = 2**30
 """What the recorded part of a checkpoint may unpack to."""
 
@@ -30,24 +33,32 @@ def save(trainer: Trainer, path: str | os.PathLike[str]) -> None:
         "format": FORMAT, "version": VERSION, "step": trainer.step, "config": _config(trainer),
         "rng": trainer.rng.bit_generator.state, "batches": trainer.batches.state(), "losses": trainer.losses,
     }  # fmt: skip
-    arrays: dict[str, np.ndarray] = {"meta": np.array(json.dumps(meta))}
-    arrays |= {f"parameter/{p.name}": p.value for p in trainer.parameters}
+    arrays = {f"parameter/{p.name}": p.value for p in trainer.parameters}
     for part, state in _parts(trainer).items():
         arrays |= {f"{part}/{name}": value for name, value in state.items()}
+    meta["digest"] = _digest(meta, arrays)
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    np.savez(buffer, meta=np.array(json.dumps(meta)), **arrays)  # type: ignore[arg-type]
     atomic_write(path, buffer.getvalue())
 
 
 def restore(trainer: Trainer, path: str | os.PathLike[str]) -> None:
     """Continue `trainer`, freshly made from the same configuration, from the checkpoint at `path`.
 
-    Raises CheckpointError if the file is no checkpoint, damaged, or of a run with other settings.
+    Raises CheckpointError if the file is no checkpoint, damaged, altered, or of a run with other settings; `trainer`
+    is then not to be used.
     """
-    arrays = _read(path, _most_bytes(trainer))
-    meta = json.loads(str(arrays.pop("meta")))
-    if differing := [k for k, v in _config(trainer).items() if meta["config"].get(k) != v]:
-        raise CheckpointError(f"{path}: the checkpoint is of a run with other settings: {', '.join(sorted(differing))}")
+    meta, arrays = _read(path, _most_bytes(trainer))
+    try:
+        if differing := [k for k, v in _config(trainer).items() if meta["config"].get(k) != v]:
+            settings = ", ".join(sorted(differing))
+            raise CheckpointError(f"{path}: the checkpoint is of a run with other settings: {settings}")
+        _take_up(trainer, meta, arrays)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path}: damaged: {error!r}") from None
+
+
+def _take_up(trainer: Trainer, meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
     groups: dict[str, dict[str, np.ndarray]] = {}
     for key, value in arrays.items():
         part, _, name = key.partition("/")
@@ -85,22 +96,38 @@ def _config(trainer: Trainer) -> dict[str, Any]:
     return {k: v for k, v in config.items() if k not in ("name", "checkpoint_every")}
 
 
-def _read(path: str | os.PathLike[str], limit: int) -> dict[str, np.ndarray]:
+def _digest(meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of all that a checkpoint holds beside its digest."""
+    digest = hashlib.sha256(json.dumps({k: v for k, v in meta.items() if k != "digest"}, sort_keys=True).encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).view(np.uint8).data if array.size else b"")
+    return digest.hexdigest()
+
+
+def _read(path: str | os.PathLike[str], limit: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     try:
         with open(path, "rb") as file:
             _check_sizes(file, limit)
             with np.load(file, allow_pickle=False) as data:
                 arrays = {name: data[name] for name in data.files}
-        meta = json.loads(str(arrays["meta"]))
+        meta: dict[str, Any] = json.loads(str(arrays.pop("meta")))
         if meta["format"] != FORMAT:
             raise KeyError("format")
+        version = meta["version"]
+        intact = version != VERSION or meta["digest"] == _digest(meta, arrays)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: there is no such file") from None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, TypeError, EOFError) as error:
+    except (
+        OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, TypeError, EOFError, MemoryError,
+        NotImplementedError, RuntimeError,
+    ) as error:  # fmt: skip
         raise CheckpointError(f"{path}: not a checkpoint of nmsim, or a damaged one ({error})") from None
-    if meta["version"] != VERSION:
-        raise CheckpointError(f"{path}: a checkpoint of version {meta['version']}; this nmsim reads {VERSION}")
-    return arrays
+    if version != VERSION:
+        raise CheckpointError(f"{path}: a checkpoint of version {version}; this nmsim reads {VERSION}")
+    if not intact:
+        raise CheckpointError(f"{path}: the checkpoint was altered: its digest is not that of what it holds")
+    return meta, arrays
 
 
 def _most_bytes(trainer: Trainer) -> int:

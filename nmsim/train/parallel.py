@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -22,12 +21,6 @@ Array = np.ndarray
 
 BLOCK_ELEMENTS = 1 << 17
 """Elements of a block; blocks depend on shapes only, never on the number of threads."""
-
-
-SCRATCH_BYTES = 1 << 22
-"""The most that a thread keeps of one name; larger arrays are made anew."""
-
-_SCRATCH = threading.local()
 
 
 def thread_count() -> int:
@@ -89,21 +82,6 @@ def elementwise(function: Callable[..., Any], *arrays: Array) -> Array:
     out = np.empty(arrays[0].shape, arrays[0].dtype)
     rows_in_parallel(function, out.reshape(-1), *(a.reshape(-1) for a in arrays))
     return out
-
-
-def scratch(name: str, shape: Sequence[int], dtype: Any) -> Array:
-    """An array of this thread with anything in it, to be used until the thread asks for that name again.
-
-    Blocks of the same few sizes follow each other: memory that is new for each of them would cost more than the work.
-    """
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    if size > SCRATCH_BYTES:
-        return np.empty(shape, dtype)
-    kept = getattr(_SCRATCH, name, None)
-    if kept is None or len(kept) < size:
-        kept = np.empty(size, np.uint8)
-        setattr(_SCRATCH, name, kept)
-    return kept[:size].view(dtype).reshape(shape)
 
 
 def row_dot(x: Array, y: Array) -> Array:

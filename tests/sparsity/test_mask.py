@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nmsim.errors import PatternError
 from nmsim.sparsity.detect import detect, finest_pattern, satisfies, violations
-from nmsim.sparsity.mask import magnitude_mask, random_mask, top_n_mask
+from nmsim.sparsity.mask import magnitude_mask, prune, random_mask, top_n_mask
 from nmsim.sparsity.pattern import Pattern
 
 DTYPES = [np.float16, np.float32, np.float64, np.int8, np.int32, np.uint8, np.bool_]
@@ -310,3 +310,28 @@ def test_masks_equal_those_of_bdwp():
 def test_an_axis_is_a_number():
     with pytest.raises(PatternError, match="an axis is the number of an axis of the array, not 'k'"):
         magnitude_mask(np.ones((2, 4)), "2:4", axis="k")
+
+
+PRUNED = [(1, 2), (2, 4), (1, 4), (2, 8), (4, 8), (2, 16), (3, 5), (1, 64), (4, 4)]
+
+
+@pytest.mark.parametrize(("n", "m"), PRUNED)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+def test_pruning_is_multiplying_by_the_mask(n, m, dtype):
+    """Bit for bit, signs of zeros too; with equal magnitudes, groups of zeros, subnormal numbers and odd layouts."""
+    rng = np.random.default_rng(n * m)
+    normal = rng.standard_normal((7, 3, 2 * m))
+    for values in (normal, np.round(normal), np.maximum(normal, 0), np.where(normal > 1, normal * 1e-44, -0.0)):
+        array = values.astype(dtype)
+        for part in (array, array[..., :-1], np.asfortranarray(array), array[::-1]):
+            for axis in (-1, 0):
+                expected = part * oracle(np.abs(part), Pattern.parse(f"{n}:{m}"), axis)
+                out = np.full_like(part, 7)
+                assert prune(part, f"{n}:{m}", axis, out) is out
+                assert out.tobytes() == expected.tobytes()
+
+
+def test_pruning_refuses_nan():
+    array = np.array([[1, np.nan, 2, 3]], np.float32)
+    with pytest.raises(PatternError, match="1 of 4 values are NaN"):
+        prune(array, "2:4", -1, np.empty_like(array))

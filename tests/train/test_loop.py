@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -197,6 +199,54 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path, content: bytes | None):
     (tmp_path / "c").write_bytes(data[: len(data) // 2] if content is None else content)
     with pytest.raises(CheckpointError, match="not a checkpoint of nmsim, or a damaged one"):
         checkpoint.restore(Trainer(config("mlp")), tmp_path / "c")
+
+
+def rewritten(path: Path, changes: dict[str, bytes | None]) -> None:
+    """The npz with the contents of some members replaced, or left out."""
+    with zipfile.ZipFile(path) as archive:
+        members: dict[str, bytes | None] = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in (members | changes).items():
+            if content is not None:
+                archive.writestr(name, content)
+
+
+def npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=True)
+    return buffer.getvalue()
+
+
+def npy_header(elements: int) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "<f4", "fortran_order": False, "shape": (elements,)})
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"execution/mask/FF/fc2.npy": npy(np.ones((32, 32), bool))}, "altered"),
+        ({"optimizer/fc1.weight/velocity.npy": None}, "altered"),
+        ({"parameter/fc9.weight.npy": npy(np.zeros(3))}, "altered"),
+        ({"meta.npy": npy(np.array('{"format": "nmsim checkpoint", "version": 99}'))}, "version 99; this nmsim reads"),
+        ({"meta.npy": npy(np.array('{"format": "nmsim checkpoint"}'))}, "not a checkpoint of nmsim"),
+        ({"parameter/fc1.bias.npy": npy(np.array([print], object))}, "Object arrays cannot be loaded"),
+        ({"parameter/fc1.bias.npy": npy_header(2**40)}, "not a checkpoint of nmsim, or a damaged one"),
+        ({"parameter/fc1.bias.npy": npy_header(2**29) + bytes(2**21)}, "it unpacks to 2,[0-9,]* bytes"),
+    ],
+)
+def test_an_altered_checkpoint_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, bytes | None], message: str
+):
+    """A mask of all ones, a part too many or too few, pickles, and members larger than a checkpoint of the run."""
+    monkeypatch.setattr(checkpoint, "MAX_TRACE_BYTES", 2**20)
+    trainer = Trainer(config("mlp", "bdwp", pattern="2:8"))
+    trainer.train(1)
+    checkpoint.save(trainer, tmp_path / "c")
+    rewritten(tmp_path / "c", changes)
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.restore(Trainer(config("mlp", "bdwp", pattern="2:8")), tmp_path / "c")
 
 
 @pytest.mark.parametrize(

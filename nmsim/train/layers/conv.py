@@ -9,10 +9,11 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from nmsim.errors import ShapeError
+from nmsim.scratch import scratch
 from nmsim.train.layers import winograd
 from nmsim.train.layers.base import Array, Run
 from nmsim.train.layers.linear import Weighted, gradient_operand, weight_operand
-from nmsim.train.parallel import products_in_parallel, scratch
+from nmsim.train.parallel import products_in_parallel
 from nmsim.train.products import Multiply, Operand
 
 PATCH_BYTES = 1 << 19

@@ -13,7 +13,8 @@ import math
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from nmsim.train.parallel import products_in_parallel, scratch
+from nmsim.scratch import scratch
+from nmsim.train.parallel import products_in_parallel
 from nmsim.train.products import Multiply
 
 Array = np.ndarray

@@ -16,8 +16,8 @@ from nmsim.train.layers.linear import Adapter
 from nmsim.train.recipes import growth
 from nmsim.train.recipes.course import Place
 from nmsim.train.recipes.progress import Progress
-from nmsim.train.recipes.rules import AXES, add_decay, rescaled, search_size
-from nmsim.train.recipes.search import search_gradient
+from nmsim.train.recipes.rules import AXES, add_decay, masked, rescaled, search_size
+from nmsim.train.recipes.search import prune_gradient
 from nmsim.train.recipes.soft import ChoiceForm, Moment, make_form
 from nmsim.workloads import recipe_ops
 from nmsim.workloads.search_ops import growth_ops
@@ -92,11 +92,10 @@ class Execution(Progress):
         prune, pattern = found
         groups = self.course.groups.get(layer, 1)
         rng = self._rng(layer, self.step) if prune.mask == "random" else None
-        mask = search_gradient(gradient, pattern, groups, rng)
+        pruned = prune_gradient(gradient, pattern, self._buffer(("gradient", gradient.shape), gradient), groups, rng)
         length = gradient.shape[-1] // groups
         size = gradient.size // length, length
         self._masks.tell((layer, "BP"), prune, pattern, self.step, *size)
-        pruned = np.multiply(gradient, mask, out=self._buffer((layer, "gradient"), gradient))
         if self.recipe.rescale and gradient.ndim > 2:
             for row in recipe_ops.rescaling(self.recipe, gradient.size):
                 self._tell(layer, row)
@@ -135,10 +134,10 @@ class Execution(Progress):
         if self.recipe.gradient != "ste":
             return np.multiply(gradient, self.masks[layer, "FF"], out=gradient)
         if self.recipe.decay:
-            used, spare = self._used[layer, "FF"], self._buffer(("decay", weight.shape), weight)
+            used = self._used[layer, "FF"]
             if self.recipe.quantize:
                 used = weight * self.masks[layer, "FF"]
-            add_decay(gradient, weight, used, self.recipe.decay, spare)
+            add_decay(gradient, weight, used, self.recipe.decay)
         return gradient
 
     def prune_now(self, parameters: Mapping[str, Parameter]) -> None:
@@ -184,8 +183,8 @@ class Execution(Progress):
         """`base` times its mask, in a buffer of its own or in place."""
         if self._is_due(place, prune, pattern):
             self._find(place, prune, pattern, base)
-        out = weight if in_place else self._buffer(place, weight)
-        self._used[place] = np.multiply(base, self.masks[place], out=out)
+        out = self._used[place] = weight if in_place else self._buffer(place, weight)
+        masked(base, self.masks[place], out)
         return out
 
     def _find(self, place: Place, prune: Prune, pattern: Pattern, weight: Array) -> None:

@@ -7,11 +7,12 @@ from zlib import crc32
 
 import numpy as np
 
+from nmsim.scratch import scratch
 from nmsim.sparsity.groups import Mask
 from nmsim.sparsity.mask import magnitude_mask
 from nmsim.sparsity.pattern import Pattern
 from nmsim.train.layers.base import Array
-from nmsim.train.parallel import BLOCK_ELEMENTS, in_parallel
+from nmsim.train.parallel import BLOCK_ELEMENTS, in_parallel, rows_in_parallel
 
 AXES = {"in": -2, "out": -1}
 """The axis of a weight [..., in, out] along which groups of each direction run."""
@@ -41,6 +42,11 @@ def search(weight: Array, pattern: Pattern, direction: str, groups: int = 1) -> 
     return np.moveaxis(mask.reshape(rows.shape), 0, -3 - axis)
 
 
+def masked(array: Array, mask: Mask, out: Array) -> None:
+    """out = array * mask, in blocks at the same time."""
+    rows_in_parallel(lambda a, m, o: np.multiply(a, m, out=o), array, mask, out)
+
+
 def _in_blocks(array: Array, pattern: Pattern, axis: int) -> Mask:
     """The magnitude mask, searched in blocks of whole groups at the same time where groups do not share columns."""
     if pattern.kind != "nm" or array.ndim < 2:
@@ -67,11 +73,15 @@ def search_size(weight: Array, direction: str, groups: int = 1) -> tuple[int, in
     return weight.size // length, length
 
 
-def add_decay(gradient: Array, weight: Array, used: Array, decay: float, spare: Array) -> None:
+def add_decay(gradient: Array, weight: Array, used: Array, decay: float) -> None:
     """gradient += decay * (1 - mask) * W in place, with `used` = mask * W (NM-sparsity sparse_ops.py, `Sparse`)."""
-    np.subtract(weight, used, out=spare)
-    spare *= decay
-    gradient += spare
+
+    def add(g: Array, w: Array, u: Array) -> None:
+        pruned = np.subtract(w, u, out=scratch("decay", g.shape, g.dtype))
+        pruned *= decay
+        g += pruned
+
+    rows_in_parallel(add, gradient, weight, used)
 
 
 def rescaled(pruned: Array, gradient: Array) -> Array:

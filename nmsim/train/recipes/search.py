@@ -9,7 +9,7 @@ import numpy as np
 from nmsim.errors import UnsupportedError
 from nmsim.sparsity.bimask import backward_mask, best_permutation
 from nmsim.sparsity.groups import Mask
-from nmsim.sparsity.mask import magnitude_mask, random_mask
+from nmsim.sparsity.mask import magnitude_mask, prune, random_mask
 from nmsim.sparsity.oneshot import InputStatistics, one_shot
 from nmsim.sparsity.parts import Choice, Prune
 from nmsim.sparsity.pattern import Pattern
@@ -17,6 +17,7 @@ from nmsim.sparsity.permutation import Method, search_permutation
 from nmsim.sparsity.recipe import Recipe
 from nmsim.sparsity.transposable import transposable_mask
 from nmsim.train.layers.base import Array
+from nmsim.train.parallel import rows_in_parallel
 from nmsim.train.recipes.course import Place
 from nmsim.train.recipes.rules import AXES, search, stream
 from nmsim.workloads.search_ops import CANDIDATES, EXACT_TILES, EXHAUSTIVE_GROUPS
@@ -30,14 +31,19 @@ def needs_inputs(recipe: Recipe, prune: Prune) -> bool:
     return prune.mask in ONE_SHOT or prior in ONE_SHOT
 
 
-def search_gradient(gradient: Array, pattern: Pattern, groups: int = 1, rng: np.random.Generator | None = None) -> Mask:
-    """The mask of a gradient [..., out] with groups along its last axis, by magnitude or at random.
+def prune_gradient(
+    gradient: Array, pattern: Pattern, out: Array, groups: int = 1, rng: np.random.Generator | None = None
+) -> Array:
+    """The gradient [..., out] times its mask, with groups along its last axis, by magnitude or at random; in `out`.
 
     A fan-in counts one of the `groups` of channels.
     """
+    if pattern.kind == "nm" and rng is None:
+        rows_in_parallel(lambda g, p: prune(g, pattern, -1, p), gradient, out)
+        return out
     rows = gradient.reshape(*gradient.shape[:-1], groups, -1) if pattern.kind == "fan_in" else gradient
     mask = magnitude_mask(rows, pattern, -1) if rng is None else random_mask(rows.shape, pattern, rng, -1)
-    return mask.reshape(gradient.shape)
+    return np.multiply(gradient, mask.reshape(gradient.shape), out=out)
 
 
 class Finder:
