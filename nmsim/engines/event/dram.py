@@ -16,10 +16,12 @@ SCALE = lcm(*range(1, STREAMS + 1))
 class Clock(simpy.Environment):
     """An environment whose time is a whole number of cycles."""
 
+    _now: int
+
     @property
     def now(self) -> int:
         """The present cycle."""
-        return int(self._now)
+        return self._now
 
 
 class Transfer(simpy.Event):
@@ -32,6 +34,13 @@ class Transfer(simpy.Event):
     left: int
     turn: tuple[int, int]
     began: int
+
+    def end(self) -> None:
+        """Succeed within the alarm that ends it: a transfer takes no event of its own."""
+        self._ok, self._value = True, None
+        waiting, self.callbacks = self.callbacks, None  # type: ignore[assignment]
+        for resume in waiting:
+            resume(self)
 
 
 def _turn(transfer: Transfer) -> tuple[int, int]:
@@ -56,15 +65,21 @@ class Dram:
         self.active: list[Transfer] = []
         self.waiting: list[Transfer] = []
         self.since = 0
-        self.wake = -1
+        self.alarm: simpy.Timeout | None = None
+        self.alarm_at = 0
 
     def transfer(self, size: int, rank: int) -> Transfer:
         """Start moving `size` bytes; of those asked for in one cycle, the lowest ranks get channels first."""
-        moved = Transfer(self.env)
-        moved.left, moved.turn = size * self.unit, (self.env.now, rank)
-        self.advance()
-        insort(self.waiting, moved, key=_turn)
-        self._admit()
+        moved, now = Transfer(self.env), self.env.now
+        moved.left, moved.turn = size * self.unit, (now, rank)
+        if now > self.since:
+            self.advance()
+        if self.waiting or len(self.active) >= self.channels:
+            insort(self.waiting, moved, key=_turn)
+            self._admit()
+        else:
+            moved.began = now
+            self.active.append(moved)
         self._arm()
         return moved
 
@@ -83,12 +98,16 @@ class Dram:
 
     def advance(self) -> None:
         """Bring the work left of each transfer up to now."""
-        now = self.env.now
-        if self.active and now > self.since:
-            served = (now - self.since) * (self.rate if self.private else self.rate // len(self.active))
-            for transfer in self.active:
+        now, active = self.env.now, self.active
+        if active and now > self.since:
+            served = (now - self.since) * self.share()
+            for transfer in active:
                 transfer.left -= served
         self.since = now
+
+    def share(self) -> int:
+        """Units of work per cycle that each transfer in flight gets."""
+        return self.rate if self.private else self.rate // len(self.active)
 
     def bytes_left(self, transfer: Transfer) -> int:
         """Bytes of a transfer still to move, rounded up."""
@@ -101,24 +120,27 @@ class Dram:
 
     def _arm(self) -> None:
         """Wake up when the next transfer can have ended; an earlier alarm that stands is kept and set anew then."""
-        rate = self.rate if self.private else self.rate // len(self.active)
-        least = self.active[0].left if len(self.active) == 1 else min(t.left for t in self.active)
-        wait = -(-max(least, 0) // rate)
+        least = self.active[0].left
+        for transfer in self.active:
+            if transfer.left < least:
+                least = transfer.left
+        wait = -(-least // self.share()) if least > 0 else 0
         at = self.since + wait
-        if self.wake < 0 or at < self.wake:
-            self.wake = at
-            self.env.timeout(wait, at).callbacks.append(self._on_alarm)
+        if self.alarm is None or at < self.alarm_at:
+            self.alarm, self.alarm_at = simpy.Timeout(self.env, wait), at
+            self.alarm.callbacks.append(self._on_alarm)
 
     def _on_alarm(self, alarm: simpy.Event) -> None:
-        if alarm.value != self.wake:
+        if alarm is not self.alarm:
             return
-        self.wake = -1
+        self.alarm = None
         self.advance()
         ended = [t for t in self.active if t.left <= 0]
         if ended:
             self.active = [t for t in self.active if t.left > 0]
-            self._admit()
+            if self.waiting:
+                self._admit()
             for transfer in ended:
-                transfer.succeed()
+                transfer.end()
         if self.active:
             self._arm()

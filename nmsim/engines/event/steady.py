@@ -66,7 +66,6 @@ class Steady:
         self.seen: dict[Thread, dict[object, Seen]] = {thread: {} for thread in machine.threads}
         self.quiet: dict[Thread, int] = dict.fromkeys(machine.threads, -1)
         self.skips: list[Skip] = []
-        self.cycles = 0
         self.asking: dict[Thread, None] = {}
 
     def ask(self, thread: Thread) -> None:
@@ -113,5 +112,5 @@ class Steady:
         for states in self.seen.values():
             states.clear()
         self.skips.append(Skip(before.spans, now.spans, times, period))
-        self.cycles += times * period
+        self.machine.skipped += times * period
         self.machine.dram.rearm()

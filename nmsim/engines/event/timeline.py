@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nmsim.engines.event.machine import COMPUTE, LOAD, PHASES, Outcome, Span
+from nmsim.engines.event.machine import Outcome
+from nmsim.engines.event.spans import COMPUTE, LOAD, PHASES, Span
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,7 +94,7 @@ def summarised(outcome: Outcome) -> Iterator[Span]:
     skips = {skip.last: skip for skip in outcome.skips}
     for index, span in enumerate(outcome.spans):
         if (skip := skips.get(index)) is not None:
-            yield from _stretch(outcome.spans[skip.first : skip.last], skip.times, skip.cycles)
+            yield from _stretch(outcome.spans.between(skip.first, skip.last), skip.times, skip.cycles)
         yield span
 
 

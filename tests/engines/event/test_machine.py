@@ -10,9 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nmsim.engines.event.machine import (
-    COMPUTE,
-    LOAD,
-    STORE,
     BudgetError,
     DeadlockError,
     Job,
@@ -21,6 +18,7 @@ from nmsim.engines.event.machine import (
     Segment,
     execute,
 )
+from nmsim.engines.event.spans import COMPUTE, LOAD, STORE
 from nmsim.engines.event.stream import Piece, Run, Stream
 from nmsim.engines.event.timeline import expanded
 from nmsim.engines.recurrence import ends, makespan
