@@ -1,4 +1,4 @@
-"""Sparse products whose times are cited, not shipped: single figures of trackers; skipped where they are not at hand."""
+"""Sparse products whose times are cited, not shipped: single figures of trackers; skipped where not at hand."""
 
 from __future__ import annotations
 

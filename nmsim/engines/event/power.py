@@ -18,8 +18,8 @@ import numpy as np
 from nmsim.arch.schema import SystolicArch, TensorCoreArch
 from nmsim.energy.account import STATIC, Key
 from nmsim.energy.timeline import COLUMNS, PowerTrace, power_over_time
-from nmsim.engines.event.machine import COMPUTE, LOAD, PHASES, STORE
 from nmsim.engines.event.others import bytes_per_cycle
+from nmsim.engines.event.spans import COMPUTE, LOAD, PHASES, STORE
 from nmsim.engines.event.timeline import DMA, LIMIT, REPEATED, frame
 
 if TYPE_CHECKING:

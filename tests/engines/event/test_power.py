@@ -7,8 +7,8 @@ import pytest
 
 import nmsim
 from nmsim import library
-from nmsim.engines.event.machine import COMPUTE, LOAD, STORE
 from nmsim.engines.event.power import DRAM, phase_of
+from nmsim.engines.event.spans import COMPUTE, LOAD, STORE
 
 MACHINES = [n for n in library.names("arch_configs") if nmsim.load_arch(n).kind in ("systolic", "tensorcore")]
 DTYPES = ("fp16", "bf16", "int8", "fp32")
