@@ -208,13 +208,13 @@ def test_a_table_without_sram_says_what_is_missing(tmp_path):
 
 
 def test_a_gpu_without_a_fitted_core_energy_takes_that_of_its_rate_and_says_so():
-    """V100, 12 nm, 512 multiply-accumulates of 16 bits a cycle: 512 x 1.465 pJ x (12/7)^0.57. The A100 has its own,
-    1.5 nJ. A table without the action is an error, not a zero."""
+    """V100, 12 nm, 512 multiply-accumulates of 16 bits a cycle: 512 x 1.66 pJ x (12/7)^0.57. The A100 has its own,
+    from which that was taken: 1,024 x 1.66 pJ. A table without the action is an error, not a zero."""
     work = nmsim.gemm(512, 512, 512)
     v100, a100 = (nmsim.simulate(name, work) for name in ("v100_sxm2", "a100_sxm4_80gb"))
-    assert v100.account.costs["cores", "fp16", ""].joules == pytest.approx(512 * 1.465e-12 * (12 / 7) ** 0.57)
-    assert a100.account.costs["cores", "fp16", ""].joules == pytest.approx(1.5e-9)
-    assert any(line.startswith("energy, cores slot: the 1.5 nJ") for line in v100.assumptions)
+    assert v100.account.costs["cores", "fp16", ""].joules == pytest.approx(512 * 1.66e-12 * (12 / 7) ** 0.57)
+    assert a100.account.costs["cores", "fp16", ""].joules == pytest.approx(1024 * 1.66e-12, rel=1e-3)
+    assert any(line.startswith("energy, cores slot: the 1.7 nJ") for line in v100.assumptions)
     assert not any(line.startswith("energy, cores slot") for line in a100.assumptions)
     bare = nmsim.load_arch("v100_sxm2", {"energy.table": "asic"})
     with pytest.raises(UnsupportedError, match=r"'cores', action 'slot': the table 'asic' has no value.*`entries:`"):
