@@ -1,6 +1,6 @@
 """Fits the constants of the GPUs that are marked `calibrated:` in their files, and prints them beside those there.
 
-    python -m benchmarks.fit_gpus [--data DIR] [MACHINE ...]
+    python -m benchmarks.fit_gpus [--data DIR] [--held-out] [MACHINE ...]
 
 A machine has at most four constants, each on a grid; the rows that they are fitted on are those of FITS, of a
 measured_gemm.csv. The table that ships with `nmsim validate` has not all of them: single figures of comments in
@@ -60,7 +60,7 @@ FITS = {
         {"clock": ("2610 MHz", "2650 MHz", "2700 MHz", "2750 MHz")}, (("ao_174", "RTX4070TiSuper", HALF),)
     ),
     "a100_sxm4_80gb": Fit(
-        {"kernels.exposed_feed": TENTHS[:6], "power.core_cycle": _nanojoules(1.2, 1.3, 1.4, 1.5, 1.6, 1.7)},
+        {"power.core_cycle": _nanojoules(1.5, 1.6, 1.7, 1.8, 1.9)},
         (("llmcompass", "A100-SXM4-80GB", HALF),),
     ),
     "a100_pcie_40gb": Fit(
@@ -117,9 +117,9 @@ class Rows:
         return [float(error[self.family == name].mean()) for name in np.unique(self.family)]
 
 
-def rows_of(table: Path, source: str, device: str, dtypes: tuple[str, ...]) -> Rows | None:
+def rows_of(table: Path, source: str, device: str, dtypes: tuple[str, ...], part: slice = slice(None)) -> Rows | None:
     """The rows of a source, a device and some data types, of quality A and B, but those of libraries with constants of
-    their own; the fastest of a library's equal products; None if the table has none."""
+    their own; the fastest of a library's equal products; of those `part`; None if the table has none."""
     settings = Settings.beside(Path(DATA))
     fastest: dict[tuple[Any, ...], float] = {}
     with table.open(encoding="utf-8") as file:
@@ -134,6 +134,7 @@ def rows_of(table: Path, source: str, device: str, dtypes: tuple[str, ...]) -> R
                     continue
                 key = (*sizes, pattern, dtype, kernel)
                 fastest[key] = min(float(row["time_us"]) * 1e-6, fastest.get(key, np.inf))
+    fastest = dict(list(fastest.items())[part])
     if not fastest:
         return None
     m, n, k, patterns, types, _ = (list(column) for column in zip(*fastest, strict=True))
@@ -164,6 +165,22 @@ def descend(name: str, fit: Fit, rows: list[Rows]) -> dict[str, Any]:
     return best
 
 
+def halves(names: list[str], table: Path) -> Iterator[str]:
+    """A line for each machine: the error of constants fitted to every other row, on those rows and on the rest."""
+    for name in names:
+        fit = FITS[name]
+        first, second = (
+            [rows for where in fit.rows if (rows := rows_of(table, *where, slice(start, None, 2))) is not None]
+            for start in (0, 1)
+        )
+        if not first or not second:
+            yield f"{name:16} too few rows in {table}"
+            continue
+        found = [(fitted, rest, descend(name, fit, fitted)) for fitted, rest in ((first, second), (second, first))]
+        on, off = (np.mean([score(name, best, x[i]) for *x, best in found]) for i in (0, 1))
+        yield f"{name:16} {len(fit.constants)} constants: {100 * on:5.2f} % where fitted, {100 * off:5.2f} % held out"
+
+
 def report(names: list[str], table: Path) -> Iterator[str]:
     """A line for each machine: its error with the constants of its file, and those that fit better, if any."""
     for name in names:
@@ -183,8 +200,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Fit the constants of the GPUs to measured products.")
     parser.add_argument("machines", nargs="*", choices=[*FITS, []], metavar="MACHINE", help=", ".join(FITS))
     parser.add_argument("--data", type=Path, default=Path(DATA), metavar="DIR", help="folder of measured_gemm.csv")
+    parser.add_argument("--held-out", action="store_true", help="fit every other row and score the rest, both ways")
     args = parser.parse_args()
-    for line in report(args.machines or list(FITS), args.data / "measured_gemm.csv"):
+    lines = halves if args.held_out else report
+    for line in lines(args.machines or list(FITS), args.data / "measured_gemm.csv"):
         print(line, flush=True)
 
 
