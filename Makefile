@@ -9,7 +9,7 @@ help:
 	@echo "make test    install into $(VENV), lint, type-check and run the tests"
 	@echo "make bench   time the engines, the masks and start-up"
 	@echo "make notebooks  execute every notebook; a failed assertion in a cell fails it"
-	@echo "make study-recipes    train every recipe on three tasks, about two hours; resumable"
+	@echo "make study-recipes    train every recipe on three tasks, at most two hours at a time; resumable"
 	@echo "make study-knowledge  what recipes leave of a language model's knowledge, about 20 minutes; resumable"
 	@echo "make study-headline   accuracy of the recipe study beside costs on three machines, some minutes"
 	@echo "make study-sat        SAT with BDWP 2:8 against dense: speed-up, ablation, sweeps; seconds"

@@ -54,6 +54,7 @@ def run_all(workers: int = 2, hours: float = 2.0) -> int:
                 if not done.cancelled():
                     done.result()
                 if time.monotonic() > until:
+                    until = math.inf
                     _cancel(runs)
         except BaseException:
             _cancel(runs)
