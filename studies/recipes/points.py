@@ -96,6 +96,10 @@ RATES = (2e-5, 2e-3, 2e-2)
 """Coefficients of SR-STE beside its own, 2e-4."""
 
 
+PROSE = {"title", "paper", "source", "vectors", "note"}
+"""What a recipe's file says of it, by which no run differs."""
+
+
 @dataclass(frozen=True)
 class Point:
     """One run: a recipe with what differs from its file, on a task with one seed."""
@@ -117,9 +121,10 @@ class Point:
         return TrainingFile.model_validate({**TASKS[self.task], **fields, **self.training}, strict=False)
 
     def key(self) -> str:
-        """A name by the content: training file and recipe as they are, not as they are called."""
+        """A name by the content: training file and recipe as they are, not as they are called or described."""
         config = self.config()
-        parts = [part.model_dump(mode="json", exclude_defaults=True) for part in (config, config.described)]
+        parts = [config.model_dump(mode="json", exclude_defaults=True)]
+        parts.append(config.described.model_dump(mode="json", exclude_defaults=True, exclude=PROSE))
         text = json.dumps(parts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 

@@ -7,7 +7,8 @@ import pytest
 from nmsim.sparsity.pattern import Pattern
 from nmsim.workloads.optable import WorkloadBuilder
 from studies.recipes.budget import macs, reach
-from studies.recipes.points import Point
+from studies.recipes.points import Point, all_points
+from studies.recipes.run import RESULTS
 from studies.recipes.table import difference
 
 
@@ -67,3 +68,21 @@ def test_runs_are_named_by_their_content():
     )  # fmt: skip
     assert own.key() == Point("vit", "srste", "2:4", 1, {}, {}).key()
     assert len({own.key(), *(other.key() for other in others)}) == 4
+
+
+def test_what_a_recipe_says_of_itself_makes_no_other_run(tmp_path):
+    """A note is no content, lambda is."""
+    path = tmp_path / "own.yaml"
+    body = "kind: recipe\nname: own\nprunes: [{stage: FF, operand: weight, direction: in}]\n"
+    keys = []
+    for more in ("decay: 1.0e-3\n", "decay: 1.0e-3\nnote: another word\n", "decay: 2.0e-3\n"):
+        path.write_text(body + more)
+        keys.append(Point("vit", str(path), "2:4", 1).key())
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_every_row_of_the_table_is_of_a_run():
+    """The rows that come with the study are those of its list, so that nothing of them is run again."""
+    rows = pd.read_csv(RESULTS, usecols=["key"])["key"]
+    assert rows.is_unique
+    assert set(rows) == {point.key() for point in all_points()}
