@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -55,7 +56,12 @@ class Account:
     counts: Counts
     costs: Mapping[Key, PerAction]
     voltage: np.ndarray | float = 1.0
-    area_mm2: float = float("nan")
+    machine: AnyArch | None = None
+
+    @cached_property
+    def area_mm2(self) -> float:
+        """Area of the machine, NaN where there is none; found when asked for, since it reads all of the machine."""
+        return float("nan") if self.machine is None else area_mm2(self.machine)
 
     def joules(self, key: Key) -> np.ndarray:
         """Energy [ops] of one kind of action."""
@@ -110,7 +116,7 @@ def account(arch: AnyArch, size: int, counts: Counts, voltage: np.ndarray | floa
     """
     used = {key: values for key, values in counts.items() if values.any()}
     table = table_of(arch)
-    return Account(size, used, {key: cost(arch, table, key) for key in used}, voltage, area_mm2(arch))
+    return Account(size, used, {key: cost(arch, table, key) for key in used}, voltage, arch)
 
 
 def cost(arch: AnyArch, table: EnergyTable, key: Key) -> PerAction:

@@ -46,12 +46,13 @@ def simulate(arch: AnyArch, work: Workload, strict: bool = False, plan: Plan | N
 
 
 def costs(
-    arch: AnyArch, work: Workload, skip: Skips, online: np.ndarray, plan: Plan | None = None
+    arch: AnyArch, work: Workload, skip: Skips, online: np.ndarray, plan: Plan | None = None, wire: float | None = None
 ) -> tuple[Columns, Account]:
     """The result columns of every op, and the actions behind its energy.
 
-    `online` marks the products with an operand that is pruned anew every step. The machine may be a fleet
-    (nmsim.arch.fleet), with arrays [ops] for some of its numbers.
+    `online` marks the products with an operand that is pruned anew every step; `wire` is how far a bit travels (mm),
+    if not as far as the machine's area says. The machine may be a fleet (nmsim.arch.fleet), with arrays [ops] for some
+    of its numbers.
     """
     columns, counts = Columns(len(work)), Columns(len(work))
     voltage, place = np.ones(len(work)), np.cumsum(work.gemms) - 1
@@ -62,7 +63,8 @@ def costs(
         timing = _products(machine, products, gathers.entries(machine, part), chosen)
         columns.store(rows, values := _values(part, timing))
         seconds = values["cycles"] / machine.clock
-        counts.store(rows, actions.count(machine, part, timing, seconds, products, wire_mm(machine)))
+        length = wire_mm(machine) if wire is None else wire
+        counts.store(rows, actions.count(machine, part, timing, seconds, products, length))
         voltage[rows] = timing.voltage
     for rows in _chunks(np.flatnonzero(~work.gemms)):
         part, machine = work.select(rows), take(arch, rows)

@@ -48,7 +48,20 @@ def combine(codes: Iterable[np.ndarray], size: int) -> tuple[np.ndarray, np.ndar
     """A code per distinct combination of `codes` [points], and the first point that has each."""
     key, first = np.zeros(size, np.int64), np.zeros(1, np.int64)
     for column in codes:
-        key = key * (int(column.max(initial=0)) + 1) + column
-        _, first, key = np.unique(key, return_index=True, return_inverse=True)
-        key = key.reshape(-1)
+        _, first, key = distinct(key * (int(column.max(initial=0)) + 1) + column)
     return key, first
+
+
+def distinct(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The values of codes from 0 on [points], ascending, where each is first, and at each point which of them it is.
+
+    As np.unique has them, without sorting where the codes are dense enough for a table of all that there could be.
+    """
+    size = int(codes.max(initial=-1)) + 1
+    if size > 4 * len(codes):
+        values, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+        return values, first, inverse.reshape(-1)
+    first = np.full(size, -1)
+    first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)  # of equal codes the last that is written stays
+    there = first >= 0
+    return np.flatnonzero(there), first[there], (np.cumsum(there) - 1)[codes]

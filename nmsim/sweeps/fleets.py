@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,12 +10,15 @@ import numpy as np
 from nmsim.arch.capability import skips
 from nmsim.arch.fleet import watched, with_numbers
 from nmsim.arch.schema import AnyArch
+from nmsim.energy.area import wire_mm
 from nmsim.engines import analytic
 from nmsim.results.metrics import METRICS, SECONDS_AT_PEAK, OfSums
 from nmsim.results.result import Result
-from nmsim.sweeps.columns import Column, combine
+from nmsim.sweeps.columns import Column, combine, distinct
 from nmsim.sweeps.ops import Ops
+from nmsim.workloads.optable import Workload
 
+MILLIMETRE = 1.0
 BLOCK = 1 << 16
 """Pairs of an op and a machine that are evaluated at a time, which bounds the memory."""
 
@@ -24,6 +27,12 @@ SUMS = (*(name for name, metric in METRICS.items() if metric.total is None), SEC
 
 _DERIVED = {name: metric.total for name, metric in METRICS.items() if isinstance(metric.total, OfSums)}
 """Figures that are made of two sums."""
+
+WIRES = "energy.noc"
+"""The joules of wires, a sum beside those of the metrics."""
+
+_ENERGIES = {"energy_j": 1.0, "energy_kwh": 3.6e6}
+"""The sums that contain them, and the joules in their unit."""
 
 FIGURES = (*SUMS[:-1], *_DERIVED)
 """The metrics that a sweep can have: those of the work on the machine, not those of the machine alone."""
@@ -53,30 +62,50 @@ def model_sums(
 ) -> np.ndarray:
     """Sums [names, points] of the workloads with code `work` [points] on machines with these numbers [points].
 
-    Products and other ops are evaluated apart, each once for every combination of the numbers that its evaluation
-    read; which those are is found by watching it.
+    The ops of each unit are evaluated apart, each once for every combination of the numbers that its evaluation
+    read; which those are is found by watching it. Wires are as long as the whole machine is wide, which takes all of
+    its numbers: what they cost is evaluated for 1 mm, and stretched for each point.
     """
-    sums = np.zeros((len(names), len(work)))
-    for gemms in (True, False):
-        part = ops.take(np.flatnonzero(ops.table.gemms == gemms))
-        if len(part.table):
-            sums += _shared(arch, part, work, numbers, names)
-    return sums
+    sums = np.zeros((len(names) + 1, len(work)))
+    for rows in _by_unit(ops.table):
+        if len(rows):
+            sums += _shared(arch, ops.take(rows), work, numbers, [*names, WIRES])
+    stretched = (_wires(arch, work, numbers) - 1.0) * sums[-1]
+    for name, joules in _ENERGIES.items():
+        if name in names:
+            sums[list(names).index(name)] += stretched / joules
+    return sums[:-1]
+
+
+def _by_unit(table: Workload) -> Iterator[np.ndarray]:
+    """The ops of the multipliers, of each engine of training, and all others, which the vector lanes execute."""
+    others = np.ones(len(table), dtype=bool)
+    for kind in ("gemm", "optimizer", "prune"):
+        rows = table.is_kind(kind)
+        others &= ~rows
+        yield np.flatnonzero(rows)
+    yield np.flatnonzero(others)
+
+
+def _wires(arch: AnyArch, work: np.ndarray, numbers: Mapping[str, Column]) -> np.ndarray:
+    """How far a bit travels on the machine of each point (mm) [points]."""
+    fleet = with_numbers(arch, {path: column.numbers for path, column in numbers.items()})
+    return np.broadcast_to(wire_mm(fleet), work.shape)
 
 
 def _shared(
     arch: AnyArch, ops: Ops, work: np.ndarray, numbers: Mapping[str, Column], names: Sequence[str]
 ) -> np.ndarray:
     reads: set[str] = set()
-    costs(arch, ops, {}, ["latency_s", "energy_j"], reads)
+    costs(arch, ops, {}, ["latency_s", "energy_j"], reads, MILLIMETRE)
     while True:
         concerned = [path for path in numbers if path in reads]
         machine, first = combine([numbers[path].codes for path in concerned], len(work))
         values = {path: np.asarray(numbers[path].values)[numbers[path].codes[first]] for path in concerned}
-        pairs, spread = np.unique(work * len(first) + machine, return_inverse=True)
+        pairs, _, spread = distinct(work * len(first) + machine)
         sums = _summed(arch, ops, pairs, len(first), values, names, reads)
         if all(path in concerned or path not in reads for path in numbers):
-            return sums[:, spread.reshape(-1)]
+            return sums[:, spread]
 
 
 def _summed(
@@ -98,32 +127,38 @@ def _summed(
         step = max(BLOCK // max(len(part.table), 1), 1)
         for start in range(0, len(fleet), step):
             some = {path: column[fleet[start : start + step]] for path, column in values.items()}
-            each = costs(arch, part, some, names, reads)
+            each = costs(arch, part, some, names, reads, MILLIMETRE)
             for at, (mine, repeats) in zip(place, part.parts, strict=True):
                 sums[:, at[start : start + step]] = (each[:, :, mine] * repeats).sum(axis=2)
     return sums
 
 
 def costs(
-    arch: AnyArch, ops: Ops, numbers: Mapping[str, np.ndarray], names: Sequence[str], reads: set[str]
-) -> np.ndarray:
-    """Figures [names, machines, ops] of every op on every machine with these numbers [machines]; adds to `reads`."""
+    arch: AnyArch, ops: Ops, numbers: Mapping[str, np.ndarray], names: Sequence[str], reads: set[str],
+    wire: float | None = None,
+) -> np.ndarray:  # fmt: skip
+    """Figures [names, machines, ops] of every op on every machine with these numbers [machines]; adds to `reads`.
+
+    `wire` is how far a bit travels (mm), if not as far as on each machine.
+    """
     size, machines = len(ops.table), max((len(x) for x in numbers.values()), default=1)
     fleet = with_numbers(arch, {path: np.repeat(column, size) for path, column in numbers.items()})
     rows = np.tile(np.arange(size), machines)
-    found = _figures(watched(fleet, reads), ops, rows, names)
+    found = _figures(watched(fleet, reads), ops, rows, names, wire)
     return found.reshape(len(names), machines, size)
 
 
-def _figures(fleet: Any, ops: Ops, rows: np.ndarray, names: Sequence[str]) -> np.ndarray:
+def _figures(fleet: Any, ops: Ops, rows: np.ndarray, names: Sequence[str], wire: float | None = None) -> np.ndarray:
     """Figures [names, rows] of the op of each row on the machine of each row."""
     work = ops.table.select(rows)
-    columns, _ = analytic.costs(fleet, work, skips(fleet, work), ops.online[rows])
+    columns, _ = analytic.costs(fleet, work, skips(fleet, work), ops.online[rows], wire=wire)
     result = Result(fleet, work, "analytic", columns.values, (), rows)
     return np.stack([_per_op(result, name) for name in names])
 
 
 def _per_op(result: Result, name: str) -> np.ndarray:
+    if name == WIRES:
+        return result.columns[WIRES]
     return result.seconds_at_peak() if name == SECONDS_AT_PEAK else result.per_op(name)
 
 
@@ -136,7 +171,7 @@ def product_sums(
     while True:
         concerned = [path for path in numbers if path in reads]
         machine, first = combine([numbers[path].codes for path in concerned], len(op))
-        pairs, spread = np.unique(op * len(first) + machine, return_inverse=True)
+        pairs, _, spread = distinct(op * len(first) + machine)
         sums = np.empty((len(names), len(pairs)))
         for start in range(0, len(pairs), BLOCK):
             some = pairs[start : start + BLOCK]
@@ -147,7 +182,7 @@ def product_sums(
             rows = some // len(first)
             sums[:, start : start + BLOCK] = _figures(watched(fleet, reads), ops, rows, names)
         if all(path in concerned or path not in reads for path in numbers):
-            return sums[:, spread.reshape(-1)]
+            return sums[:, spread]
 
 
 def agrees(arch: AnyArch, ops: Ops, path: str, values: Sequence[Any]) -> bool:

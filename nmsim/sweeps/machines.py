@@ -40,20 +40,18 @@ def leaf(machine: str, path: str) -> Leaf | None:
 
     Raises UnsupportedError naming the nearest field for a path that does not exist.
     """
-    model: Any = loaded(machine)
-    *way, last = path.split(".")
-    for name in way:
+    value: Any = loaded(machine)
+    for name in path.split("."):
+        model = value
         if not isinstance(model, BaseModel):
             return None
         _require(model, machine, path, name)
-        model = getattr(model, name)
-    if not isinstance(model, BaseModel):
-        return None
-    _require(model, machine, path, last)
-    field = type(model).model_fields[last]
+        if "[" in name:
+            return None
+        value = getattr(model, name)
+    field = type(model).model_fields[name]
     annotated: Any = Annotated[field.annotation, *field.metadata, None]
     adapter: TypeAdapter[Any] = TypeAdapter(annotated, config=_CONFIG)
-    value = getattr(model, last)
     examples = [value] if value is not None else _examples(adapter)
     if not examples or isinstance(examples[0], bool) or not isinstance(examples[0], int | float):
         return None

@@ -8,6 +8,7 @@ import pytest
 import nmsim
 from nmsim.arch.fleet import take, watched, with_numbers
 from nmsim.arch.load import load_arch
+from nmsim.engines import analytic
 from nmsim.sweeps.evaluate import evaluate, model_work
 from nmsim.sweeps.fleets import FIGURES
 from nmsim.sweeps.machines import leaf
@@ -88,6 +89,30 @@ def test_rows_of_products_are_those_of_simulate_to_the_last_bit(arch):
         result = simulated()
         for name in FIGURES:
             assert rows.metrics[name][row] == result.metric(name)
+
+
+@pytest.mark.parametrize("arch", ["sat_vcu1525", "systolic_32x32"])
+def test_products_are_evaluated_once_for_machines_that_differ_in_their_lanes(arch, monkeypatch):
+    """Though the energy of wires goes by the area of all: 8 widths of the lanes cost no more products than one."""
+    evaluated = []
+
+    def counting(machine, work, *args, **options):
+        evaluated.append(int(work.gemms.sum()))
+        return costs(machine, work, *args, **options)
+
+    costs = analytic.costs
+    monkeypatch.setattr(analytic, "costs", counting)
+    fixed = {"arch": arch, "workload": "resnet18_64_s3", "recipe": "bdwp", "pattern": "2:4"}
+    rows, products = {}, {}
+    for lanes in ([8], [8, 16, 24, 32, 40, 48, 56, 64]):
+        space = as_space({"fixed": fixed, "axes": {"arch.vector.lanes": lanes, "arch.array.rows": [16, 32, 64]}})
+        evaluate(space, Points(space).table(0, 24)[1])  # tries which numbers may be arrays, once
+        evaluated.clear()
+        rows[len(lanes)], products[len(lanes)] = evaluate(space, Points(space).table(0, 24)[1]), sum(evaluated)
+    assert products[1] == products[8] > 0
+    energies = rows[8].metrics["energy_j"]
+    assert (energies[:3] == rows[1].metrics["energy_j"]).all()
+    assert len(np.unique(energies)) == 24
 
 
 def test_a_point_that_fails_tells_why_and_stops_no_other():

@@ -113,6 +113,13 @@ def test_paths_and_values_that_no_machine_has_are_refused(axis, message):
         Points(as_space({"fixed": FIXED, "axes": axis}))
 
 
+def test_an_entry_of_a_list_of_the_machine_is_an_axis():
+    _, columns = table(axes={"arch.array.dataflows[0]": ["os", "ws"]})
+    assert columns["arch.array.dataflows[0]"] == ["os", "ws"]
+    with pytest.raises(UnsupportedError, match="did you mean dataflows"):
+        table(axes={"arch.array.dataflow[0]": ["os"]})
+
+
 def test_a_space_too_large_says_how_many_points_and_which_axes_to_cut():
     axes = {"batch": {"from": 1, "to": 100000, "steps": 50000}, "seq_len": {"from": 1, "to": 10**6, "steps": 40000}}
     with pytest.raises(UnsupportedError, match=r"2,000,000,000 points.*batch \(50000\), seq_len \(40000\)"):
