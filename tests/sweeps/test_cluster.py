@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ import pytest
 
 import nmsim
 from nmsim.errors import UnsupportedError
-from nmsim.sweeps.cluster import dask_executor
+from nmsim.sweeps.cluster import TIMEOUT_SECONDS, dask_executor
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -88,13 +89,30 @@ def test_a_sweep_survives_the_death_of_one_of_two_workers(cluster, tmp_path):
     pd.testing.assert_frame_equal(found, nmsim.sweep(SPACE), check_exact=True)
 
 
-def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "127.0.0.1:9"])
+def test_a_scheduler_that_does_not_answer_is_named_at_once(address):
+    pytest.importorskip("distributed")
+    began = time.monotonic()
+    with (
+        pytest.raises(UnsupportedError, match=rf"no dask scheduler answers at {address}: Connection refused"),
+        dask_executor(address),
+    ):
+        pass
+    assert time.monotonic() - began < TIMEOUT_SECONDS / 2
+
+
+def test_who_listens_but_is_no_scheduler_is_given_up(monkeypatch):
     pytest.importorskip("distributed")
     monkeypatch.setattr("nmsim.sweeps.cluster.TIMEOUT_SECONDS", 1)
-    with (
-        pytest.raises(UnsupportedError, match=r"no dask scheduler answers at tcp://127.0.0.1:9"),
-        dask_executor("tcp://127.0.0.1:9"),
-    ):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(UnsupportedError, match=f"no dask scheduler answers at {address}"), dask_executor(address):
+            pass
+
+
+@pytest.mark.parametrize("address", ["nonsense", "tcp://host", "tcp://host:many"])
+def test_what_is_no_address_is_told_how_one_looks(address):
+    with pytest.raises(UnsupportedError, match=r"is no address .* tcp://host:8786"), dask_executor(address):
         pass
 
 
