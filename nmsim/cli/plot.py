@@ -205,7 +205,7 @@ def _titled(picture: Picture, args: argparse.Namespace) -> Picture:
 
 
 _MACHINE = "a machine and a workload with the options of `nmsim run`"
-_TABLE = "a CSV of rows, as a sweep or `nmsim run -o` (ops.csv) writes it"
+_TABLE = "rows of a sweep (.npz, .parquet or .csv), or another CSV such as ops.csv of `nmsim run -o`"
 KINDS = {
     "layers": Kind(
         _layers, "latency of each layer, split by cause or by stage", _MACHINE,

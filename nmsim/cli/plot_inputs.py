@@ -1,4 +1,4 @@
-"""What `nmsim plot` draws, read from the command line: a simulation, rows of a CSV, an array."""
+"""What `nmsim plot` draws, read from the command line: a simulation, rows, an array."""
 
 from __future__ import annotations
 
@@ -64,18 +64,16 @@ def speedups(args: argparse.Namespace) -> tuple[pd.DataFrame, str]:
 
 
 def rows(args: argparse.Namespace) -> pd.DataFrame:
-    """The rows of a CSV file, those that `--where` keeps."""
-    import pandas as pd
+    """The rows of a file of a sweep, or of any CSV, those that `--where` keeps."""
+    from nmsim.sweeps.rows import SUFFIXES, load
 
     if len(args.inputs) != 1:
         raise WrongInputsError(f"not {len(args.inputs)} inputs")
     path = args.inputs[0]
-    if not Path(path).is_file() or Path(path).suffix.lower() != ".csv":
+    suffix = Path(path).suffix.lower()
+    if not Path(path).is_file() or suffix not in SUFFIXES:
         raise WrongInputsError(f"not {path!r}" if Path(path).exists() else f"and there is no {path!r}")
-    try:
-        rows = pd.read_csv(path, encoding="utf-8-sig")
-    except (ValueError, OSError) as error:  # ParserError, EmptyDataError and UnicodeDecodeError are ValueErrors
-        raise NmsimError(f"{path}: cannot be read as CSV: {error}") from None
+    rows = _csv(path) if suffix == ".csv" else load(path)
     for name, value in args.where or []:
         if name not in rows.columns:
             raise UnsupportedError(unknown("column", name, map(str, rows.columns)))
@@ -84,6 +82,15 @@ def rows(args: argparse.Namespace) -> pd.DataFrame:
             raise UnsupportedError(f"--where: {unknown(f'value of {name}', value, set(rows[name].astype(str)))}")
         rows = rows[kept].reset_index(drop=True)
     return rows
+
+
+def _csv(path: str) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        return pd.read_csv(path, encoding="utf-8-sig")
+    except (ValueError, OSError) as error:  # ParserError, EmptyDataError and UnicodeDecodeError are ValueErrors
+        raise NmsimError(f"{path}: cannot be read as CSV: {error}") from None
 
 
 def array(args: argparse.Namespace, path: str) -> np.ndarray:

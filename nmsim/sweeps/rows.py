@@ -130,6 +130,8 @@ def load(path: str | os.PathLike[str]) -> pd.DataFrame:
                 frame = _from_npz(file)
             case _:
                 frame = pd.read_parquet(file)
+    except UnsupportedError:
+        raise
     except OSError as error:
         raise NmsimError(f"{file}: {error.strerror or error}") from None
     except Exception as error:  # whatever a reader says of bytes that are no such file
@@ -143,6 +145,8 @@ def _from_npz(file: Path) -> pd.DataFrame:
     import pandas as pd
 
     with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as data:
+        if META not in data.files:
+            raise UnsupportedError(f"{file}: not written by `nmsim sweep`")
         table: dict[str, Any] = {}
         for name in data.files:
             if name == META or name.startswith(CODES):

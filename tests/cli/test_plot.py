@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import nmsim
 from nmsim.cli.plot import KINDS
+from nmsim.sweeps.rows import save as write_rows
 from nmsim.traces.io import save
 from tests.conftest import ROOT
 from tests.traces.recordings import recorded
@@ -63,6 +65,19 @@ def test_every_kind_has_a_case_and_a_line_in_the_docs():
     assert all(f"| `{kind}` |" in text and f"nmsim plot {kind} " in text for kind in KINDS)
 
 
+def test_rows_of_a_sweep_are_drawn_as_it_wrote_them(nmsim_, folder):
+    axes = {"m": [64, 256], "pattern": ["dense", "2:4"]}
+    rows = nmsim.sweep({"fixed": {"arch": "sat_vcu1525", "n": 64, "k": 64}, "axes": axes})
+    pictures = []
+    for suffix in ("npz", "csv"):
+        write_rows(rows, folder / f"swept.{suffix}")
+        words = ("--x", "latency_s", "--y", "energy_j", "--series", "pattern", "--title", "rows")
+        outcome = nmsim_("plot", "pareto", folder / f"swept.{suffix}", *words, "-o", folder / f"{suffix}.png")
+        assert outcome.code == 0
+        pictures.append((folder / f"{suffix}.png").read_bytes())
+    assert pictures[0] == pictures[1]
+
+
 def test_a_model_that_does_not_fit_is_said(nmsim_, folder):
     """Llama-2 70B in fp16 needs 138 GB; a T4 has 16."""
     outcome = nmsim_("plot", "roofline", "t4", "llama2_70b", "--seq-len", 128, "-o", folder / "large.png")
@@ -83,7 +98,8 @@ def test_every_kind_writes_its_picture(nmsim_, folder, kind):
         (["layers", "sat_vcu1525"], "takes a machine and a workload with the options of `nmsim run`, not 1 inputs; as"),
         (["layers", "{}/dense", "x"], "not a saved result: name the machine and workload again"),
         (["pareto", "{}/rows.csv", "--x", "latency_s"], "and needs --y; as in: nmsim plot pareto rows.csv"),
-        (["pareto", "{}/run.npz", "--x", "a", "--y", "b"], "takes a CSV of rows"),
+        (["pareto", "{}/run.npz", "--x", "a", "--y", "b"], "not written by `nmsim sweep`"),
+        (["pareto", "{}/w.npy", "--x", "a", "--y", "b"], "takes rows of a sweep"),
         (["pareto", "{}/none.csv", "--x", "a", "--y", "b"], "and there is no"),
         (["pareto", "{}/rows.csv", "--x", "latency", "--y", "speedup"], "unknown column 'latency'; did you mean"),
         (["heatmap", "{}/rows.csv", "--x", "pattern", "--y", "accuracy", "--value", "speedup"], "rows 0 and 1 both"),
