@@ -28,11 +28,11 @@ def frame(result):
 
 
 def test_every_span_is_there(result, frame):
-    """The bytes are those of the result (but for weights fetched ahead, which belong to the load before), each unit
-    does one thing at a time, the last span ends with the run; skipping what repeats hides none."""
+    """The bytes are those of the result, weights that were fetched ahead among them, each unit does one thing at a
+    time, the last span ends with the run; skipping what repeats hides none."""
     assert frame.attrs["complete"]
-    loaded_ahead = sum(execution.outcome.fetched for execution in result.executions)
-    assert frame["bytes"].sum() + loaded_ahead == pytest.approx(result.dram_bytes, abs=3 * len(result.workload))
+    assert any(execution.outcome.fetched for execution in result.executions)
+    assert frame["bytes"].sum() == pytest.approx(result.dram_bytes, abs=3 * len(result.workload))
     assert frame["end_cycle"].max() == result.cycles
     for _, spans in frame.groupby("unit"):
         spans = spans.sort_values(["start_cycle", "end_cycle"])

