@@ -63,6 +63,7 @@ def test_a_long_timeline_is_summarised(result):
     assert len(short) <= 1500
     assert not short.attrs["complete"]
     assert "repeated" in set(short["phase"])
+    assert short.attrs["ends_early"] == (short["end_cycle"].max() < result.cycles)
     assert png(timeline.plot_timeline(result, short))[:4] == b"\x89PNG"
 
 
@@ -89,7 +90,7 @@ def test_the_trace_has_a_track_per_unit_and_counters(result, frame):
 def test_the_chart_has_a_row_per_unit(result, frame):
     figure = timeline.plot_timeline(result, frame)
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == timeline.tracks(frame)
-    assert figure.axes[1].get_ylabel() == "DRAM [GB/s]"
+    assert figure.axes[1].get_ylabel() == "DRAM\n[GB/s]"
     assert png(figure)[:4] == b"\x89PNG"
 
 

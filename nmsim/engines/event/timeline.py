@@ -47,7 +47,7 @@ def frame(result: EventResult, limit: int = LIMIT, cut: bool = True) -> pd.DataF
 
     Where that would be more than `limit` rows, stretches of equal periods become a row of phase `repeated` per unit
     (with the bytes of the whole stretch), and of what is left, with `cut`, the first `limit` rows are kept;
-    `attrs["complete"]` tells whether every span is there.
+    `attrs["complete"]` tells whether every span is there, `attrs["ends_early"]` whether rows are left out at the end.
     """
     import pandas as pd
 
@@ -78,6 +78,7 @@ def frame(result: EventResult, limit: int = LIMIT, cut: bool = True) -> pd.DataF
         }
     )
     found.attrs["complete"] = whole
+    found.attrs["ends_early"] = cut and len(rows) > limit
     return found
 
 
