@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nmsim.engines.event.machine import Machine
 
 QUEUE = 16
-"""Pieces that a unit knows of ahead of time, where they need nothing loaded."""
+"""Pieces that a DMA is ahead of its unit at most, whatever the buffers hold."""
 
 
 class Item(NamedTuple):

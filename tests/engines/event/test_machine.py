@@ -21,6 +21,7 @@ from nmsim.engines.event.machine import (
 )
 from nmsim.engines.event.spans import COMPUTE, LOAD, NEXT, STORE
 from nmsim.engines.event.stream import Piece, Run, Stream
+from nmsim.engines.event.thread import QUEUE
 from nmsim.engines.event.timeline import expanded
 from nmsim.engines.recurrence import ends, makespan
 
@@ -136,15 +137,17 @@ times = st.integers(0, 12)
 pieces = st.tuples(st.integers(1, 12), st.integers(1, 12), st.integers(1, 12))
 
 
-@given(st.lists(pieces, min_size=1, max_size=30), st.integers(1, 4))
-@settings(max_examples=60, deadline=None)
-def test_linear_pipelines_agree_with_the_recurrence(found: list[tuple[int, int, int]], depth: int):
-    """To the cycle, piece by piece."""
-    outcome = execute(one(*found), PRIVATE, depth=depth)
-    end = ends(np.array(found).T, [depth, depth])
-    assert outcome.cycles == makespan(np.array(found).T, [depth, depth]) == end[2, -1]
-    assert [s.end for s in outcome.spans if s.phase == COMPUTE] == end[1].tolist()
-    assert [s.end for s in outcome.spans if s.phase == STORE] == end[2].tolist()
+@given(st.lists(pieces, min_size=1, max_size=30), st.integers(1, 4), st.integers(1, 6))
+@settings(max_examples=80, deadline=None)
+def test_linear_pipelines_agree_with_the_recurrence(found: list[tuple[int, int, int]], depth: int, slices: int):
+    """To the cycle, piece by piece, with as many places before the unit as fit and no more than QUEUE."""
+    stream = Stream("array", (Run(tuple(Piece(*p, 0) for p in found), 1),), slices=slices)
+    outcome = execute(Segment((Job(stream),), ((0,),)), PRIVATE, depth=depth)
+    places = [min(depth * slices, QUEUE), depth]
+    end = ends(np.array(found).T, places)
+    assert outcome.cycles == makespan(np.array(found).T, places) == end[2, -1]
+    for phase in (LOAD, COMPUTE, STORE):
+        assert [s.end for s in outcome.spans if s.phase == phase] == end[phase].tolist()
 
 
 blocks = st.lists(st.tuples(times, times, times).map(lambda p: Piece(*p, 0)), min_size=1, max_size=3).map(tuple)
