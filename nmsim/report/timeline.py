@@ -47,7 +47,7 @@ def plot_timeline(result: EventResult, timeline: pd.DataFrame | None = None) -> 
         lower.set_xlabel(f"time [{unit}]")
         present = set(frame["stage"])
         handles = [Patch(color=colour, label=stage) for stage, colour in STAGE_COLOURS.items() if stage in present]
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), columnspacing=1, handlelength=1.2)
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), columnspacing=1)
         title = f"{result.workload.name} on {result.arch.name}, event engine"
         remarks = {
             "partial": result.partial,

@@ -45,6 +45,15 @@ def test_every_span_is_there(result, frame):
     )
 
 
+def test_a_partial_run_shows_what_it_reached(result):
+    """Weights that were fetched for a product which the budget did not reach belong to no op of the result."""
+    for tiles in range(100, 1000, 100):
+        partial = simulate(result.arch, result.workload, max_tiles=tiles)
+        shown = partial.timeline()
+        assert set(shown["op"]) <= set(partial.rows)
+        assert shown["bytes"].sum() == pytest.approx(partial.dram_bytes, abs=3 * len(partial.workload))
+
+
 def test_dram_is_never_faster_than_it_is(result, frame):
     """No more is moved within any stretch of time than DRAM can; the curve has all bytes."""
     moved = frame[frame["bytes"] > 0]
