@@ -2,17 +2,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint bench notebooks study-recipes study-knowledge study-sat study-headline clean
+.PHONY: help demo test lint engines bench notebooks study-recipes study-knowledge study-sat study-headline clean
 
 help:
 	@echo "make demo    install into $(VENV) and simulate a ResNet18 training step, dense against BDWP 2:8"
 	@echo "make test    install into $(VENV), lint, type-check and run the tests"
 	@echo "make bench   time the engines, the masks and start-up"
+	@echo "make engines   the analytic beside the event engine, every model and machine, half an hour; fails beyond 3 or 10 %"
 	@echo "make notebooks  execute every notebook; a failed assertion in a cell fails it"
 	@echo "make study-recipes    train every recipe on three tasks, at most two hours at a time; resumable"
 	@echo "make study-knowledge  what recipes leave of a language model's knowledge, about 20 minutes; resumable"
 	@echo "make study-headline   accuracy of the recipe study beside costs on three machines, some minutes"
-	@echo "make study-sat        SAT with BDWP 2:8 against dense: speed-up, ablation, sweeps; seconds"
+	@echo "make study-sat        SAT with BDWP 2:8 against dense: speed-up, ablation, sweeps; a minute or two"
 	@echo "make clean   remove $(VENV) and everything made"
 
 $(BIN)/python:
@@ -41,6 +42,9 @@ lint: $(VENV)/.installed-dev
 
 test: lint
 	$(BIN)/python -m pytest
+
+engines: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks.bench_agreement all
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks

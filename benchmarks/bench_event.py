@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import statistics
 import subprocess
 import sys
 import time
@@ -20,10 +21,12 @@ def speed() -> None:
         ("one product", arch, product),
         ("ResNet50 step", nmsim.load_arch("sat_vcu1525"), step),
     ):
-        start = time.process_time()
-        result = simulate(machine, work, extrapolate=False)
-        seconds = time.process_time() - start
-        print(f"{what}, in full: {result.simulated:,} pieces, {result.simulated / seconds:,.0f} per CPU second")
+        rates = []
+        for _ in range(5):
+            start = time.process_time()
+            result = simulate(machine, work, extrapolate=False)
+            rates.append(result.simulated / (time.process_time() - start))
+        print(f"{what}, in full: {result.simulated:,} pieces, {statistics.median(rates):,.0f} per CPU second")
 
 
 def resnet50(batch: int, steps: int) -> None:
@@ -42,25 +45,30 @@ def resnet50(batch: int, steps: int) -> None:
     )
 
 
-def repeats() -> None:
-    """The same product many times over, and as many different ones."""
+def growth() -> None:
+    """CPU time against the number of products, all equal or all different, and of the first against batch."""
     import nmsim
     from nmsim.engines.event.engine import simulate
 
     arch = nmsim.load_arch("sat_vcu1525")
-    alike = nmsim.gemms({"m": [4096] * 300, "n": [512] * 300, "k": [1024] * 300})
-    other = nmsim.gemms({"m": range(4096, 4396), "n": [512] * 300, "k": [1024] * 300})
-    one = nmsim.gemm(4096, 512, 1024)
-    for what, work in (("1 product", one), ("300 equal products", alike), ("300 different products", other)):
-        start = time.process_time()
-        result = simulate(arch, work, overlap=False)
-        print(f"{what:24} {time.process_time() - start:5.2f} s CPU, {result.simulated:,} pieces simulated")
+    simulate(arch, nmsim.gemm(64, 64, 64))
+    for number in (1, 10, 100, 1_000, 10_000):
+        cells = []
+        for m in ([4096] * number, range(4096, 4096 + number)):
+            work = nmsim.gemms({"m": m, "n": [512] * number, "k": [1024] * number})
+            start = time.process_time()
+            result = simulate(arch, work)
+            cells.append(f"{time.process_time() - start:7.3f} s CPU, {result.simulated:9,} pieces simulated")
+        print(f"{number:6,} products: equal {cells[0]}; different {cells[1]}")
 
 
 CASES = (
     ["speed"],
-    *(["resnet50", batch, steps] for batch, steps in (("32", "1"), ("128", "1"), ("1024", "1"), ("128", "100000"))),
-    ["repeats"],
+    *(
+        ["resnet50", batch, steps]
+        for batch, steps in (("32", "1"), ("128", "1"), ("1024", "1"), ("8192", "1"), ("128", "100000"))
+    ),
+    ["growth"],
 )
 
 
@@ -68,7 +76,7 @@ def main() -> None:
     """Each case in a process of its own, so that its peak memory is its own."""
     if len(sys.argv) > 1:
         case, *numbers = sys.argv[1:]
-        {"speed": speed, "resnet50": resnet50, "repeats": repeats}[case](*map(int, numbers))
+        {"speed": speed, "resnet50": resnet50, "growth": growth}[case](*map(int, numbers))
         return
     for arguments in CASES:
         subprocess.run([sys.executable, "-m", "benchmarks.bench_event", *arguments], check=True)

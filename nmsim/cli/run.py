@@ -46,7 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     machine.add_argument("--max-tiles", type=whole, metavar="T", help="with --engine event: end after T tiles")
     machine.add_argument(
-        "--no-overlap", action="store_true", help="with --engine event: ops follow each other, none runs beside another"
+        "--no-overlap",
+        action="store_true",
+        help="with --engine event: ops follow each other, none runs beside another (weights are still fetched ahead)",
     )
     machine.add_argument(
         "--set", type=pair, action="append", default=[], metavar="PATH=VALUE", dest="overrides",

@@ -38,7 +38,7 @@ def plot_timeline(result: EventResult, timeline: pd.DataFrame | None = None) -> 
     frame = result.timeline() if timeline is None else timeline
     with house_style():
         names = tracks(frame)
-        figure = picture(1.6 * COLUMN, 1.6 + 0.3 * len(names))
+        figure = picture(COLUMN, 1.6 + 0.22 * len(names))
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[max(len(names), 2), 2])
         seconds = frame[["start_cycle", "end_cycle"]].to_numpy() / result.arch.clock
         factor, unit = scaled([float(seconds.max(initial=0.0))])
@@ -47,11 +47,15 @@ def plot_timeline(result: EventResult, timeline: pd.DataFrame | None = None) -> 
         lower.set_xlabel(f"time [{unit}]")
         present = set(frame["stage"])
         handles = [Patch(color=colour, label=stage) for stage, colour in STAGE_COLOURS.items() if stage in present]
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), columnspacing=1)
         title = f"{result.workload.name} on {result.arch.name}, event engine"
-        if not frame.attrs.get("complete", True) or result.partial:
-            title += " (partial)" if result.partial else " (first part, repeats as one bar)"
-        upper.set_title(shorten(title, WIDTH))
+        remarks = {
+            "partial": result.partial,
+            "first part": frame.attrs.get("ends_early", False),
+            "repeats as one bar": not frame.attrs.get("complete", True),
+        }
+        shown = ", ".join(remark for remark, holds in remarks.items() if holds)
+        upper.set_title(shorten(f"{title} ({shown})" if shown else title, WIDTH))
         return figure
 
 
@@ -61,7 +65,7 @@ def _bars(axes: Axes, frame: pd.DataFrame, names: list[str], times: np.ndarray) 
     for row, name in enumerate(names):
         here = frame["unit"].to_numpy() == name
         for stage in dict.fromkeys(stages[here]):
-            for alike, alpha in ((False, 1.0), (True, 0.45)):
+            for alike, alpha in ((False, 1.0), (True, 0.6)):
                 chosen = here & (stages == stage) & (repeated == alike)
                 spans = [(start, end - start) for start, end in times[chosen]]
                 if spans:
@@ -77,7 +81,7 @@ def _bandwidth(axes: Axes, frame: pd.DataFrame, seconds: np.ndarray, factor: flo
     moved = frame["bytes"].to_numpy() > 0
     edges, rate = bandwidth(frame[moved], STEPS)
     axes.stairs(rate * clock / 1e9, edges / clock * factor, fill=True, color=LIGHT, edgecolor=GREY, lw=0.8)
-    axes.set_ylabel("DRAM [GB/s]")
+    axes.set_ylabel("DRAM\n[GB/s]")
     axes.set_ylim(bottom=0)
     axes.set_xlim(0, float(seconds.max(initial=0.0)) * factor or 1.0)
 

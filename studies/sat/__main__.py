@@ -7,18 +7,19 @@ import argparse
 
 def main() -> None:
     """Read the arguments and do it."""
+    from studies.sat.run import ENGINES, RESULTS, run_all
+
     parser = argparse.ArgumentParser(prog="python -m studies.sat", description=__doc__)
-    parser.add_argument("--engine", default="analytic", help="the engine to simulate with (analytic)")
+    parser.add_argument("--engine", choices=ENGINES, action="append", help="simulate with this engine only (both)")
     parser.add_argument("--report", action="store_true", help="only write the report, from results.csv")
     args = parser.parse_args()
 
     import pandas as pd
 
     from studies.sat.report import write_report
-    from studies.sat.run import RESULTS, run_all
 
     if not args.report:
-        run_all(args.engine)
+        run_all(args.engine or ENGINES)
     write_report(pd.read_csv(RESULTS))
 
 

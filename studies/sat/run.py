@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,18 @@ from studies.sat.points import MACHINE, PATTERN, Point, all_points
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.csv"
+ENGINES = ("analytic", "event")
 PASSES = ("FF", "BP", "WU")
 STAGES = (*PASSES, "PRUNE", "UPDATE", "VECTOR")
 
 
-def run_all(engine: str = "analytic") -> None:
-    """Write results.csv, a row per point."""
-    table = pd.DataFrame([row(point, engine) for point in tqdm(list(all_points()), unit="point", mininterval=2)])
+def run_all(engines: Sequence[str] = ENGINES) -> None:
+    """Write results.csv, a row per point and engine; rows of other engines that are there stay."""
+    points = [(point, engine) for engine in engines for point in all_points()]
+    table = pd.DataFrame([row(point, engine) for point, engine in tqdm(points, unit="point", mininterval=2)])
+    if RESULTS.exists():
+        there = pd.read_csv(RESULTS)
+        table = pd.concat([there[~there["engine"].isin(engines)], table])
     table.to_csv(RESULTS, index=False, float_format="%.6g")
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 NEGLIGIBLE = 0.002
 """Differences below this share of the analytic cycles are not explained."""
 REASONS = {
-    "overlap": "runs beside other ops, or its weights were fetched while the one before ended",
+    "overlap": "runs beside other ops, or its weights were fetched during those before",
     "first load": "the unit waits for the first piece, which the analytic engine takes as hidden",
     "last store": "the last result is stored after the unit has ended",
     "waits": "DRAM and the unit wait for each other in turn, piece by piece, or share DRAM with other ops",
@@ -62,14 +62,15 @@ def _reasons(result: EventResult) -> Iterator[tuple[int, str]]:
     analytic = dict(zip(np.asarray(result.rows).tolist(), np.asarray(result.analytic_cycles).tolist(), strict=True))
     event = dict(zip(np.asarray(result.rows).tolist(), result.columns["cycles"].tolist(), strict=True))
     for execution in result.executions:
-        for row, marks in zip(execution.rows, execution.outcome.marks, strict=True):
-            yield row, _reason(marks, event[row], analytic[row], result.streams[row].total("cycles"))
+        for place, (row, marks) in enumerate(zip(execution.rows, execution.outcome.marks, strict=True)):
+            fetched = execution.fetched > 0 and place == 0 and result.streams[row].ready > 0
+            yield row, _reason(marks, event[row], analytic[row], result.streams[row].total("cycles"), fetched)
 
 
-def _reason(marks: Marks, event: float, analytic: float, busy: int) -> str:
+def _reason(marks: Marks, event: float, analytic: float, busy: int, fetched: bool) -> str:
     if abs(event - analytic) <= max(NEGLIGIBLE * analytic, 1.0):
         return ""
-    if event < marks.end - marks.start:
+    if event < marks.end - marks.start or (fetched and event < analytic):
         return "overlap"
     if event < analytic:
         return "shorter"

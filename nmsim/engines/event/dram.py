@@ -63,6 +63,7 @@ class Dram:
         self.channels = min(channels or STREAMS, STREAMS)
         self.private = private
         self.active: list[Transfer] = []
+        self.idle: Transfer | None = None
         self.waiting: list[Transfer] = []
         self.since = 0
         self.alarm: simpy.Timeout | None = None
@@ -80,7 +81,15 @@ class Dram:
         else:
             moved.began = now
             self.active.append(moved)
-        self._arm()
+        self.rearm()
+        return moved
+
+    def transfer_idly(self, size: int) -> Transfer:
+        """Move `size` bytes while nothing else is moved; one such transfer at a time."""
+        moved = Transfer(self.env)
+        self.advance()
+        moved.left, self.idle = size * self.unit, moved
+        self.rearm()
         return moved
 
     def _admit(self) -> None:
@@ -99,29 +108,30 @@ class Dram:
     def advance(self) -> None:
         """Bring the work left of each transfer up to now."""
         now, active = self.env.now, self.active
-        if active and now > self.since:
-            served = (now - self.since) * self.share()
-            for transfer in active:
-                transfer.left -= served
-        self.since = now
+        if now > self.since:
+            if active:
+                served = (now - self.since) * self.share()
+                for transfer in active:
+                    transfer.left -= served
+            elif self.idle is not None:
+                self.idle.left -= (now - self.since) * self.rate
+            self.since = now
 
     def share(self) -> int:
         """Units of work per cycle that each transfer in flight gets."""
-        return self.rate if self.private else self.rate // len(self.active)
+        return self.rate if self.private else self.rate // (len(self.active) or 1)
 
     def bytes_left(self, transfer: Transfer) -> int:
         """Bytes of a transfer still to move, rounded up."""
         return -(-max(transfer.left, 0) // self.unit)
 
     def rearm(self) -> None:
-        """Set the alarm anew after what is left of some transfer has changed."""
-        if self.active:
-            self._arm()
-
-    def _arm(self) -> None:
         """Wake up when the next transfer can have ended; an earlier alarm that stands is kept and set anew then."""
-        least = self.active[0].left
-        for transfer in self.active:
+        moving = self.active or ([] if self.idle is None else [self.idle])
+        if not moving:
+            return
+        least = moving[0].left
+        for transfer in moving:
             if transfer.left < least:
                 least = transfer.left
         wait = -(-least // self.share()) if least > 0 else 0
@@ -142,5 +152,7 @@ class Dram:
                 self._admit()
             for transfer in ended:
                 transfer.end()
-        if self.active:
-            self._arm()
+        if (idle := self.idle) is not None and idle.left <= 0:
+            self.idle = None
+            idle.end()
+        self.rearm()

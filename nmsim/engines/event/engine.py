@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import cast
 
@@ -13,7 +13,7 @@ from nmsim.arch.schema import AnyArch, SystolicArch, TensorCoreArch
 from nmsim.energy.account import Account, taking
 from nmsim.engines import analytic, vector
 from nmsim.engines.event import others, tiles
-from nmsim.engines.event.machine import BudgetError, Job, Memory, Outcome, Segment, execute
+from nmsim.engines.event.machine import BudgetError, DeadlockError, Job, Memory, Outcome, Segment, execute
 from nmsim.engines.event.result import EventResult, Execution
 from nmsim.engines.event.segments import Group, groups
 from nmsim.engines.event.stream import Stream
@@ -33,8 +33,8 @@ FINEST = 1000
 
 @dataclass(frozen=True)
 class Options:
-    """What can be chosen of a simulation: whether ops overlap, whether steady states are skipped, and the number of
-    pieces after which it ends."""
+    """What can be chosen of a simulation: whether ops run side by side, whether steady states are skipped, and the
+    number of pieces after which it ends."""
 
     overlap: bool = True
     extrapolate: bool = True
@@ -53,8 +53,8 @@ def simulate(
 ) -> EventResult:
     """Latency of `work` on `arch`, executed piece by piece; what moves and what is computed is the analytic plan.
 
-    `overlap` lets ops run side by side where their data allow it, and fetches weights ahead; `extrapolate` leaves out
-    what would only repeat (with the same result); after `max_tiles` pieces the simulation ends with the ops that it
+    `overlap` lets ops run side by side where their data allow it; `extrapolate` leaves out what would only repeat (with
+    the same result); after `max_tiles` pieces the simulation ends with the ops that it
     reached. Raises UnsupportedError for a CPU, for a tile that fits no buffer, and with `strict` as analytic.
     """
     if not isinstance(arch, SystolicArch | TensorCoreArch):
@@ -112,7 +112,7 @@ def _streams(
     found = tiles.streams(
         arch, products, _plan(timing), weights, [f"{x} {y}" for x, y in zip(layers, stages, strict=True)]
     )
-    return [Stream(s.unit, s.runs, int(np.ceil(t)), s.ready, s.slices) for s, t in zip(found, launch, strict=True)]
+    return [replace(stream, lead=int(np.ceil(cycles))) for stream, cycles in zip(found, launch, strict=True)]
 
 
 def _plan(timing: Timing) -> Plan:
@@ -148,8 +148,8 @@ class _Run:
         self.arch, self.planned, self.ops, self.options = arch, planned, ops, options
         self.groups = groups(planned.workload, [s.unit for s in ops], options.overlap)
         self.depth = 2 if not isinstance(arch, SystolicArch) or arch.memories.double_buffered else 1
+        self.next_product = following([group.threads.get("array", []) for group in self.groups])
         self.known: dict[object, Outcome] = {}
-        self.ids: dict[int, int] = {}
         self.simulated = 0
 
     def result(self) -> EventResult:
@@ -158,39 +158,51 @@ class _Run:
         start = fetched = 0
         partial = False
         for number, group in enumerate(self.groups):
-            following = self.groups[number + 1] if number + 1 < len(self.groups) else None
+            ahead = self._ahead(number)
             try:
-                outcome = self._outcome(group, following, fetched)
+                outcome = self._outcome(group, ahead, fetched)
             except BudgetError:
                 partial = True
                 break
-            done.append(Execution(tuple(group.rows), outcome, start))
-            start, fetched = start + outcome.cycles, outcome.fetched
+            done.append(Execution(tuple(group.rows), outcome, start, fetched, ahead))
+            start += outcome.cycles
+            fetched = outcome.fetched if "array" in group.threads else fetched + outcome.fetched
         return finished(self.arch, self.planned, self.ops, done, self.simulated, partial)
 
-    def _outcome(self, group: Group, following: Group | None, fetched: int) -> Outcome:
-        prefetch = self._ahead(group, following)
+    def _outcome(self, group: Group, ahead: int, fetched: int) -> Outcome:
+        """Simulate a segment, during which weights of the op in row `ahead` may be fetched (-1: of none); of those of
+        its own first op, or else of that one, `fetched` bytes are there."""
+        prefetch = self.ops[ahead].ready if ahead >= 0 else 0
+        if "array" not in group.threads:
+            prefetch, fetched = prefetch - fetched, 0
         places = {row: place for place, row in enumerate(group.rows)}
         jobs = tuple(Job(self.ops[row], tuple(places[r] for r in group.after[row])) for row in group.rows)
-        first = sorted(group.threads, key=lambda name: name != "array")
-        threads = tuple(tuple(places[row] for row in group.threads[name]) for name in first)
+        first = sorted({"array": []} | group.threads if prefetch else group.threads, key=lambda name: name != "array")
+        threads = tuple(tuple(places[row] for row in group.threads.get(name, [])) for name in first)
         key = tuple((id(job.stream), job.after) for job in jobs), threads, fetched, prefetch
         if key not in self.known:
             budget = None if self.options.max_tiles is None else self.options.max_tiles - self.simulated
             segment = Segment(jobs, threads, fetched, prefetch)
-            outcome = execute(segment, self._memory(jobs[0].stream), self.depth, self.options.extrapolate, budget)
+            outcome = self._execute(segment, group, budget)
             self.simulated += outcome.simulated
             self.known[key] = outcome
         return self.known[key]
 
-    def _ahead(self, group: Group, following: Group | None) -> int:
-        """Bytes of weights of the next segment that the array's DMA may fetch while this one ends."""
-        if not self.options.overlap or following is None or "array" not in group.threads:
-            return 0
-        work = self.planned.workload
-        row = following.threads.get("array", [-1])[0]
-        alike = row >= 0 and all(work[x][row] == work[x][group.rows[0]] for x in ("phase", "repeat"))
-        return self.ops[row].ready if alike else 0
+    def _execute(self, segment: Segment, group: Group, budget: int | None) -> Outcome:
+        memory = self._memory(segment.jobs[0].stream)
+        try:
+            return execute(segment, memory, self.depth, self.options.extrapolate, budget)
+        except DeadlockError as error:
+            work = self.planned.workload
+            names = [f"{work.names('layer')[row]} {work.names('stage')[row]}" for row in group.rows]
+            raise DeadlockError(f"{error}. Ops: {', '.join(f'{i} {name}' for i, name in enumerate(names))}") from None
+
+    def _ahead(self, number: int) -> int:
+        """The row of the next product, whose weights may be fetched meanwhile; -1 where there is none."""
+        work, now = self.planned.workload, self.groups[number].rows[0]
+        row = self.next_product[number]
+        alike = row >= 0 and all(work[x][row] == work[x][now] for x in ("phase", "repeat"))
+        return row if alike and self.ops[row].ready else -1
 
     def _memory(self, stream: Stream) -> Memory:
         per_cycle = others.bytes_per_cycle(self.arch)
@@ -198,6 +210,15 @@ class _Run:
             parts = self.arch.kernels if stream.unit == "cores" else self.arch.vector
             per_cycle *= parts.dram_efficiency
         return Memory(Fraction(per_cycle).limit_denominator(FINEST), self.arch.memories.dram.channels)
+
+
+def following(rows: list[list[int]]) -> list[int]:
+    """For each segment the first of these rows in a later one, -1 where there is none."""
+    found, row = [-1] * len(rows), -1
+    for number in range(len(rows) - 1, -1, -1):
+        found[number] = row
+        row = rows[number][0] if rows[number] else row
+    return found
 
 
 def finished(

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import simpy
 
 from nmsim.engines.event.dram import Clock, Dram
-from nmsim.engines.event.spans import Spans
+from nmsim.engines.event.spans import LOAD, NEXT, Spans
 from nmsim.engines.event.steady import Skip, Steady
 from nmsim.engines.event.stream import Stream
 from nmsim.engines.event.thread import Thread
@@ -48,8 +48,8 @@ class Job(NamedTuple):
 class Segment:
     """Ops that run side by side: the places of `jobs` that each thread takes in order.
 
-    `fetched` bytes of the first load of the first thread are there already; `prefetch` bytes of the op that comes
-    next are fetched once that thread has nothing left to load.
+    Of the weights of the first op of the first thread `fetched` bytes are there already; `prefetch` bytes of those of
+    the op that comes next are fetched once that thread, which may have no op at all, has nothing left to load.
     """
 
     jobs: tuple[Job, ...]
@@ -115,6 +115,8 @@ class Machine:
             states = "; ".join(thread.described() for thread in self.threads)
             raise DeadlockError(f"the units wait for each other in cycle {self.now}: {states}") from None
         prefetched = self.segment.prefetch - self.threads[0].still_to_fetch()
+        if self.threads[0].prefetch and prefetched:
+            self.spans.add(NEXT, LOAD, self.threads[0].load_start, self.now, prefetched)
         skips = self.steady.skips if self.steady else []
         return Outcome(self.now, self.marks, prefetched, self.spans, skips, self.simulated)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nmsim.engines.event.machine import Outcome
+from nmsim.engines.event.spans import NEXT
 from nmsim.engines.event.stream import Stream
 from nmsim.results.result import Result
 
@@ -19,11 +20,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Execution:
-    """A segment of the run: rows of the workload in the order of its jobs, what became of it, its first cycle."""
+    """A segment of the run: rows of the workload in the order of its jobs, what became of it, its first cycle, the
+    bytes of weights that had been fetched before, and the row of the product whose weights it fetches (-1: none)."""
 
     rows: tuple[int, ...]
     outcome: Outcome
     start: int
+    fetched: int = 0
+    ahead: int = -1
+
+    def row(self, op: int) -> int:
+        """The row of the workload that the op of a span stands for."""
+        return self.ahead if op == NEXT else self.rows[op]
 
 
 @dataclass(frozen=True, eq=False)

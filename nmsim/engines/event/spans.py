@@ -9,10 +9,13 @@ from typing import NamedTuple
 
 LOAD, COMPUTE, STORE = range(3)
 PHASES = ("load", "compute", "store")
+NEXT = -1
+"""The op of a span that fetches weights for the product which comes after the segment."""
 
 
 class Span(NamedTuple):
-    """A phase of a piece: op (its place in the segment), LOAD, COMPUTE or STORE, start and end cycle, bytes moved."""
+    """A phase of a piece: op (its place in the segment, or NEXT), LOAD, COMPUTE or STORE, start and end cycle, bytes
+    moved."""
 
     op: int
     phase: int

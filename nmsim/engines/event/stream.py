@@ -28,14 +28,14 @@ class Run(NamedTuple):
 class Stream:
     """An op as its unit sees it.
 
-    `lead` cycles pass before the first load (launch); `ready` bytes of the first load depend on no op before (the
-    weights), and may be fetched while that one ends. `slices` pieces fit
-    into each half of the buffers.
+    `lead` cycles pass before the first load (launch). Of what its first pieces load, `weights` bytes in turn, `ready`
+    bytes in all depend on no op before and may be fetched ahead. `slices` pieces fit into each half of the buffers.
     """
 
     unit: str
     runs: tuple[Run, ...]
     lead: int = 0
+    weights: tuple[int, ...] = ()
     ready: int = 0
     slices: int = 1
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import simpy
 
 from nmsim.engines.event.dram import Transfer
-from nmsim.engines.event.spans import COMPUTE, LOAD, STORE
+from nmsim.engines.event.spans import COMPUTE, LOAD, NEXT, STORE
 from nmsim.engines.event.stream import Piece, Stream
 
 if TYPE_CHECKING:
     from nmsim.engines.event.machine import Machine
 
 QUEUE = 16
-"""Pieces that a unit knows of ahead of time, where they need nothing loaded."""
+"""Pieces that a DMA is ahead of its unit at most, whatever the buffers hold."""
 
 
 class Item(NamedTuple):
@@ -39,6 +39,7 @@ class Thread:
         self.number = number
         self.fetched = machine.segment.fetched if number == 0 else 0
         self.prefetch = machine.segment.prefetch if number == 0 else 0
+        self.taken = 0
         self.rep = self.times = self.run = self.place = 0
         self.op = -1
         self.ahead = self.filled = self.pending = 0
@@ -73,11 +74,11 @@ class Thread:
     def _dma_in(self) -> Generator[simpy.Event, Any, None]:
         env, machine, depth = self.env, self.machine, self.machine.depth
         for op in self.ops:
-            job = machine.segment.jobs[op]
+            self.op, job = op, machine.segment.jobs[op]
             for before in job.after:
                 if not machine.ended[before].triggered:
                     yield machine.ended[before]
-            self.op, room = op, depth * job.stream.slices
+            room = depth * job.stream.slices
             if job.stream.lead:
                 self.events += 1
                 self.leads_until = env.now + job.stream.lead
@@ -101,9 +102,10 @@ class Thread:
                             self.held = True
                         frees = self.held and self._next_loads(job.stream, pieces, place)
                         self.held = self.held and not frees
-                        size = piece.load - self.fetched
-                        self.fetched = 0
-                        if size > 0:
+                        size = piece.load
+                        if self.fetched:
+                            size -= self._fetched_before(job.stream, size)
+                        if size:
                             self.load_start, self.load_size = machine.now, size
                             self.events += 1
                             self.loading = self.dram.transfer(size, 2 * self.number)
@@ -124,15 +126,27 @@ class Thread:
             return pieces[0].load > 0
         return self.run + 1 == len(stream.runs) or stream.runs[self.run + 1].pieces[0].load > 0
 
+    def _fetched_before(self, stream: Stream, load: int) -> int:
+        """Bytes of the next load that are there already: weights, which come in the order of their use."""
+        found = min(stream.weights[self.taken % len(stream.weights)], self.fetched, load)
+        self.taken += 1
+        self.fetched -= found
+        return found
+
     def _prefetch(self) -> Generator[simpy.Event, Any, None]:
+        """Fetch weights of the op that comes next, once half of the buffers is free of this one's."""
+        machine = self.machine
         if self.prefetch:
-            while self.filled >= self.machine.depth:
+            slices = machine.segment.jobs[self.op].stream.slices if self.ops else 0
+            while self.filled > (machine.depth - 1) * slices:
                 yield self._sleep("in")
+            self.load_start, self.load_size = machine.now, self.prefetch
             self.events += 1
-            self.loading = self.dram.transfer(self.prefetch, 2 * self.number)
+            self.loading = self.dram.transfer_idly(self.prefetch)
             yield self.loading
             self.events += 1
             self.loading, self.prefetch = None, 0
+            machine.spans.add(NEXT, LOAD, self.load_start, machine.now, self.load_size)
 
     def still_to_fetch(self) -> int:
         """Bytes of the prefetch that have not come yet."""
@@ -231,7 +245,8 @@ class Thread:
         machine, unit = self.machine, self.unit_item
         busy = (unit.op, unit.run, unit.place, self.unit_until - self.env.now) if unit else None
         return (
-            self.op, self.run, self.place, self.ahead, self.filled, self.held, self.pending, self.fetched, busy,
+            self.op, self.run, self.place, self.ahead, self.filled, self.held, self.pending, self.fetched,
+            self.taken, busy,
             max(self.leads_until - self.env.now, 0),
             -1 if self.loading is None else self.loading.left, -1 if self.storing is None else self.storing.left,
             tuple(item[1:] for item in self.loaded), self.stored and (self.stored.op, self.stored.piece.store),
@@ -242,13 +257,29 @@ class Thread:
         )  # fmt: skip
 
     def described(self) -> str:
-        """What the units of this thread are doing, for a person."""
-        if not any(self.left.values()):
-            return "a thread that is done"
+        """What each unit of this thread does or waits for, for a person."""
         jobs = self.machine.segment.jobs
-        name = jobs[self.op].stream.unit if self.op >= 0 else jobs[self.ops[0]].stream.unit
-        waits = {who: "waiting" if event is not None else "busy" for who, event in self.asleep.items()}
-        return (
-            f"{name}: DMA in {waits['in']}, unit {waits['unit']}, DMA out {waits['out']}, {self.ahead} pieces ahead in "
-            f"{self.machine.depth} buffers, {self.pending} results to store, {sum(self.left.values())} pieces left"
-        )
+        left = sum(self.left.values())
+        if not left and not any(self.unstored.values()):
+            return "a thread that is done"
+        op = self.op if self.op >= 0 else self.ops[0]
+        stream = jobs[op].stream
+        units = f"DMA in {self._dma_in_does(op)}, unit {self._unit_does()}, DMA out {self._dma_out_does()}"
+        return f"{stream.unit}, op {op} of the segment: {units}; {left} pieces left"
+
+    def _dma_in_does(self, op: int) -> str:
+        ended = self.machine.ended
+        if missing := [str(before) for before in self.machine.segment.jobs[op].after if not ended[before].triggered]:
+            return f"waits for op {', '.join(missing)}"
+        if self.asleep["in"] is not None:
+            room = self.machine.depth * self.machine.segment.jobs[op].stream.slices
+            return f"waits for room ({self.filled} of {room} pieces loaded)"
+        return "loads" if self.loading is not None else "has nothing to load"
+
+    def _unit_does(self) -> str:
+        if self.unit_item is None:
+            return "waits for a piece"
+        return "waits for room for its result" if self.asleep["unit"] is not None else "computes"
+
+    def _dma_out_does(self) -> str:
+        return f"stores 1 of {self.pending} results" if self.storing is not None else "has nothing to store"

@@ -23,7 +23,7 @@ from nmsim.errors import UnsupportedError
 
 PIECES = 32
 """Pieces that an op is cut into where its tiles are fewer, so that the first load and the last store stay short."""
-SHORTEST = 64
+SHORTEST = 16
 """Cycles below which a piece is not cut on."""
 FLAT = 4096
 """Pieces of one product that are listed as one block of the products of an op."""
@@ -239,9 +239,43 @@ def _stream(grid: Grid, i: int, name: str, weight: int) -> Stream:
         runs = [Run(flat(product), op.count - 1), *last]
     else:
         runs = product * (op.count - 1) + last
-    loads = _loads(op, _part(sizes[0], op.tile_m, op.m, 0), _part(sizes[1], op.tile_n, op.n, 0))
-    ready = {1: loads[0][0], 2: loads[1][0]}.get(weight, 0)
-    return Stream("array", merged(_with_fill(runs, op.fill)), ready=ready, slices=max(op.slices // op.fits, 1))
+    weights, ready = _weights(grid, op, i, weight, sizes[:2])
+    whole = merged(_with_fill(runs, op.fill))
+    return Stream("array", whole, weights=weights, ready=ready, slices=_pieces_that_fit(grid, op, i))
+
+
+def _weights(grid: Grid, op: _Op, i: int, weight: int, sizes: list[int]) -> tuple[tuple[int, ...], int]:
+    """Bytes of weights that the slices of a tile load, and how many of them can be fetched ahead: those of the first
+    tile, or of all tiles of the first stripe where each brings its own; no more than half of the buffer holds."""
+    if not weight:
+        return (), 0
+    p = grid.view
+    operand, tile, size = ((p.a, op.tile_m, op.m), (p.b, op.tile_n, op.n))[weight - 1]
+    whole = sizes[weight - 1]
+    first = _part(whole, tile, size, 0)
+    each_tile = (grid.order == "mn") == (weight == 2)
+    loads = _loads(op, *((first, 0) if weight == 1 else (0, first)))[weight - 1]
+    return tuple(loads), min(whole if each_tile else first, int(operand.room[i]))
+
+
+def _pieces_that_fit(grid: Grid, op: _Op, i: int) -> int:
+    """Pieces that load something whose operands fit into half of the buffers, whichever operand fits fewer times.
+
+    An operand that is fetched for each tile takes room for a tile; one that stays along a stripe, or for the whole
+    product, takes room for that, and serves all pieces of it.
+    """
+    p, mn = grid.view, grid.order == "mn"
+    inner, outer = (op.columns, op.rows) if mn else (op.rows, op.columns)
+    again = (op.a_again, op.b_again) if mn else (op.b_again, op.a_again)
+    stripe = op.slices * (inner if any(again) else 1)
+    product = op.slices * inner + stripe * (outer - 1)
+    shares = (op.tile_m / op.m, op.tile_n / op.n) if mn else (op.tile_n / op.n, op.tile_m / op.m)
+    taken = ((op.slices if again[0] else stripe, shares[0]), (op.slices, shares[1]) if again[1] else (product, 1.0))
+    fit = []
+    for operand, (pieces, share) in zip((p.a, p.b) if mn else (p.b, p.a), taken, strict=True):
+        size = footprint(operand, p.count)[i] * share
+        fit.append(pieces * (operand.room[i] // size) if size <= operand.room[i] else op.slices // op.fits)
+    return max(int(min(fit)), 1)
 
 
 def _with_fill(runs: list[Run], fill: int) -> list[Run]:

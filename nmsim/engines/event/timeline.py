@@ -43,20 +43,25 @@ def unit_names(unit: str, phase: int) -> str:
 
 def frame(result: EventResult, limit: int = LIMIT, cut: bool = True) -> pd.DataFrame:
     """A row per phase of a piece, in order of its start: unit, op (row of the workload), layer, stage, phase,
-    start_cycle, end_cycle, bytes. Ops that repeat are shown once.
+    start_cycle, end_cycle, bytes. Ops that repeat are shown once, ops that a partial run did not reach not at all.
 
     Where that would be more than `limit` rows, stretches of equal periods become a row of phase `repeated` per unit
     (with the bytes of the whole stretch), and of what is left, with `cut`, the first `limit` rows are kept;
-    `attrs["complete"]` tells whether every span is there.
+    `attrs["complete"]` tells whether every span is there, `attrs["ends_early"]` whether rows are left out at the end.
     """
     import pandas as pd
 
     whole = sum(len(e.outcome.spans) + _hidden(e.outcome) for e in result.executions) <= limit
     rows: list[tuple[int, int, int, int, int]] = []
+    reached = set(np.asarray(result.rows).tolist())
     for execution in result.executions:
         spans = expanded(execution.outcome) if whole else summarised(execution.outcome)
         start = execution.start
-        rows += [(execution.rows[s.op], s.phase, s.start + start, s.end + start, s.size) for s in spans]
+        rows += [
+            (row, s.phase, s.start + start, s.end + start, s.size)
+            for s in spans
+            if (row := execution.row(s.op)) in reached
+        ]
         if cut and len(rows) > limit:
             break
     rows.sort(key=lambda row: (row[2], row[3], row[0], row[1]))
@@ -78,6 +83,7 @@ def frame(result: EventResult, limit: int = LIMIT, cut: bool = True) -> pd.DataF
         }
     )
     found.attrs["complete"] = whole
+    found.attrs["ends_early"] = cut and len(rows) > limit
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -18,8 +19,9 @@ from nmsim.engines.event.machine import (
     Segment,
     execute,
 )
-from nmsim.engines.event.spans import COMPUTE, LOAD, STORE
+from nmsim.engines.event.spans import COMPUTE, LOAD, NEXT, STORE
 from nmsim.engines.event.stream import Piece, Run, Stream
+from nmsim.engines.event.thread import QUEUE
 from nmsim.engines.event.timeline import expanded
 from nmsim.engines.recurrence import ends, makespan
 
@@ -69,13 +71,31 @@ def test_single_buffers_take_turns():
 
 
 def test_weights_are_fetched_while_the_op_before_ends():
-    """The array computes until 12, its DMA has loaded all at 4: the 6 bytes for the next op come meanwhile, and its
-    first load of 8 then takes 2 cycles."""
+    """Two pieces of 2 bytes and 5 cycles: all is loaded at 4, half of the buffers free when piece 0 is computed at 7.
+    Of the 6 bytes for the next op 5 have come when piece 1 ends at 12."""
     job = one((2, 5, 0), times=2).jobs[0]
     outcome = execute(Segment((job,), ((0,),), prefetch=6), ONE)
     assert (outcome.cycles, outcome.fetched) == (12, 5)
-    assert execute(one((8, 1, 0)), ONE).cycles == 9
-    assert execute(Segment(one((8, 1, 0)).jobs, ((0,),), fetched=6), ONE).cycles == 3
+    assert (NEXT, LOAD, 7, 12, 5) in list(outcome.spans)
+
+
+def test_fetched_weights_are_not_loaded_again():
+    """Pieces that load 8 bytes, 3 of them weights, and compute for 1 cycle. With 5 bytes of weights at hand the loads
+    take 8 - 3, 8 - 2 and 8 cycles."""
+    stream = Stream("array", (Run((Piece(8, 1, 0, 0),), 3),), weights=(3,), ready=9)
+    segment = Segment((Job(stream),), ((0,),))
+    assert execute(segment, ONE).cycles == 3 * 8 + 1
+    outcome = execute(replace(segment, fetched=5), ONE)
+    assert [(s.start, s.end, s.size) for s in outcome.spans if s.phase == LOAD] == [(0, 5, 5), (5, 11, 6), (11, 19, 8)]
+
+
+def test_weights_are_fetched_when_nothing_else_is_moved():
+    """A thread without ops fetches 10 bytes beside one that loads 4, computes 6, stores 4, twice over: its own loads
+    and stores leave DRAM free in cycles 8 to 10 only, and in 14 to 16."""
+    segment = Segment(one((4, 6, 4), times=2).jobs, ((), (0,)), prefetch=10)
+    alone, beside = execute(replace(segment, prefetch=0), ONE), execute(segment, ONE)
+    assert alone.cycles == beside.cycles == 20
+    assert beside.fetched == 20 - 2 * 8
 
 
 def test_ops_wait_for_what_they_need():
@@ -87,10 +107,24 @@ def test_ops_wait_for_what_they_need():
 
 
 def test_deadlock_is_reported_with_the_state_of_every_unit():
-    """Two ops that wait for each other."""
+    """Two ops that wait for each other, the second behind one that ends."""
     stream = one((1, 1, 1)).jobs[0].stream
-    with pytest.raises(DeadlockError, match=r"wait for each other in cycle 0: array: .*; array: .*pieces left"):
-        execute(Segment((Job(stream, (1,)), Job(stream, (0,))), ((0,), (1,))), ONE)
+    jobs = (Job(stream, (2,)), Job(stream), Job(stream, (0,)))
+    with pytest.raises(DeadlockError) as found:
+        execute(Segment(jobs, ((0,), (1, 2))), ONE)
+    waits = "DMA in waits for op {}, unit waits for a piece, DMA out has nothing to store; 1 pieces left"
+    assert str(found.value) == (
+        "the units wait for each other in cycle 3: "
+        f"array, op 0 of the segment: {waits.format(2)}; array, op 2 of the segment: {waits.format(0)}"
+    )
+
+
+def test_buffers_that_hold_nothing_are_a_deadlock():
+    """No room for a piece, nor for a result."""
+    with pytest.raises(DeadlockError, match=r"cycle 0: array.*DMA in waits for room \(0 of 0 pieces loaded\)"):
+        execute(one((3, 5, 2), times=9), ONE, depth=0)
+    with pytest.raises(DeadlockError, match=r"DMA in has nothing to load, unit waits for room for its result"):
+        execute(one((0, 5, 2)), ONE, depth=0)
 
 
 def test_the_budget_ends_a_simulation():
@@ -103,20 +137,24 @@ times = st.integers(0, 12)
 pieces = st.tuples(st.integers(1, 12), st.integers(1, 12), st.integers(1, 12))
 
 
-@given(st.lists(pieces, min_size=1, max_size=30), st.integers(1, 4))
-@settings(max_examples=60, deadline=None)
-def test_linear_pipelines_agree_with_the_recurrence(found: list[tuple[int, int, int]], depth: int):
-    """To the cycle, piece by piece."""
-    outcome = execute(one(*found), PRIVATE, depth=depth)
-    end = ends(np.array(found).T, [depth, depth])
-    assert outcome.cycles == makespan(np.array(found).T, [depth, depth]) == end[2, -1]
-    assert [s.end for s in outcome.spans if s.phase == COMPUTE] == end[1].tolist()
-    assert [s.end for s in outcome.spans if s.phase == STORE] == end[2].tolist()
+@given(st.lists(pieces, min_size=1, max_size=30), st.integers(1, 4), st.integers(1, 6))
+@settings(max_examples=80, deadline=None)
+def test_linear_pipelines_agree_with_the_recurrence(found: list[tuple[int, int, int]], depth: int, slices: int):
+    """To the cycle, piece by piece, with as many places before the unit as fit and no more than QUEUE."""
+    stream = Stream("array", (Run(tuple(Piece(*p, 0) for p in found), 1),), slices=slices)
+    outcome = execute(Segment((Job(stream),), ((0,),)), PRIVATE, depth=depth)
+    places = [min(depth * slices, QUEUE), depth]
+    end = ends(np.array(found).T, places)
+    assert outcome.cycles == makespan(np.array(found).T, places) == end[2, -1]
+    for phase in (LOAD, COMPUTE, STORE):
+        assert [s.end for s in outcome.spans if s.phase == phase] == end[phase].tolist()
 
 
 blocks = st.lists(st.tuples(times, times, times).map(lambda p: Piece(*p, 0)), min_size=1, max_size=3).map(tuple)
 runs = st.lists(st.builds(Run, blocks, st.integers(1, 30)), min_size=1, max_size=2).map(tuple)
-ops = st.builds(Stream, st.just("array"), runs, st.integers(0, 9))
+ops = st.builds(
+    Stream, st.just("array"), runs, st.integers(0, 9), st.just((2, 0, 7)), st.just(99), st.sampled_from([1, 1, 2, 5])
+)
 memories = st.builds(
     Memory,
     st.sampled_from([Fraction(1), Fraction(5, 3), Fraction(1, 2), Fraction(7)]),
@@ -137,7 +175,9 @@ def segments(draw: st.DrawFn) -> Segment:
             thread.append(len(jobs))
             jobs.append(Job(draw(ops), after))
         threads.append(tuple(thread))
-    return Segment(tuple(jobs), tuple(threads), prefetch=draw(st.integers(0, 20)))
+    if draw(st.booleans()):
+        threads.insert(0, ())
+    return Segment(tuple(jobs), tuple(threads), draw(st.integers(0, 40)), draw(st.integers(0, 60)))
 
 
 @given(segments(), memories, st.integers(1, 3))
