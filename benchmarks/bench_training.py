@@ -21,6 +21,7 @@ import numpy as np
 from benchmarks.mirror import Mirror
 from nmsim.train.layers.base import Run
 from nmsim.train.loss import softmax_cross_entropy
+from nmsim.train.memory import keep_freed_memory
 from nmsim.train.models import make_model
 from nmsim.train.network import Network
 from nmsim.train.optim import SGD, AdamW
@@ -63,6 +64,7 @@ def case(name: str) -> tuple[Network, dict[str, np.ndarray], np.ndarray]:
 
 def ours(name: str, recipe: str = "dense") -> Step:
     """A step of nmsim: forward, loss, backward, update; SGD with momentum for convolutions, else AdamW."""
+    keep_freed_memory()
     network, inputs, targets = case(name)
     parameters = list(network.parameters())
     optimizer = SGD(0.9, 1e-4) if _convolutional(name) else AdamW()
