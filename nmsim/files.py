@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,12 @@ def require_directory(path: str | os.PathLike[str]) -> Path:
 def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
     """Write a file so that it is either whole or as it was before; raises OSError."""
     write_files(Path(path).parent, {Path(path).name: data})
+
+
+def temporaries(path: str | os.PathLike[str]) -> list[Path]:
+    """What processes that were killed while they wrote this file have left beside it."""
+    file = Path(path)
+    return list(file.parent.glob(f".{glob.escape(file.name)}.*.tmp"))
 
 
 def write_files(directory: str | os.PathLike[str], contents: Mapping[str, bytes | str]) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Run the verb."""
-    from nmsim.files import require_directory
+    from nmsim.files import require_directory, temporaries
     from nmsim.traces.io import save as save_trace
     from nmsim.train import checkpoint
     from nmsim.train.loop import DivergedError, Trainer
@@ -58,8 +57,8 @@ def execute(args: argparse.Namespace) -> int:
         print(f"nmsim: stopped at step {trainer.step}; the same command continues from {saved}", file=sys.stderr)
         return 130
     save_trace(trainer.trace(), output)
-    with suppress(FileNotFoundError):
-        os.remove(saved)
+    for done in (saved, *temporaries(saved)):
+        done.unlink(missing_ok=True)
     _say(args, f"wrote {output}")
     return 0
 

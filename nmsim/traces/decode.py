@@ -34,6 +34,8 @@ def check_schema(meta: Any) -> None:
     for part, kind in _PARTS.items():
         if not isinstance(meta.get(part), kind):
             raise TraceError(f"damaged: {part!r} is missing or not what it should be")
+    if odd := sorted(meta.keys() - _PARTS.keys() - {"format", "schema"}):
+        raise TraceError(f"damaged: {odd[0]!r:.60} is unknown")
 
 
 def decode(meta: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Trace:

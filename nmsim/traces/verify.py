@@ -36,13 +36,15 @@ def check_info(trace: Trace) -> Iterator[str]:
 
 
 def check_phases(trace: Trace) -> Iterator[str]:
-    """Phases follow each other without a gap, and the ops are in their order."""
+    """Phases follow each other without a gap up to the last step of the run, and the ops are in their order."""
     at, phase = 0, trace.executed["phase"]
     for p in trace.executed.phases:
         if p.first_step != at:
             yield f"phases: {p.name!r} begins at step {p.first_step}, but the phases before it have {at} steps"
             break
         at += p.steps
+    if trace.info.get("steps", trace.steps) != trace.steps:
+        yield f"phases: they have {trace.steps} steps, but the run {trace.info['steps']}"
     if np.any(np.diff(phase) < 0):
         yield f"phases: op {int(np.argmax(np.diff(phase) < 0)) + 1} belongs to a phase before that of the op above it"
     if absent := sorted(set(range(len(trace.executed.phases))) - set(phase.tolist())):

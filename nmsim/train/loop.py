@@ -17,6 +17,7 @@ from nmsim.train.data.dataset import Dataset
 from nmsim.train.data.load import load_data
 from nmsim.train.layers.base import Parameter, Run, Sparsifier
 from nmsim.train.loss import softmax_cross_entropy
+from nmsim.train.memory import keep_freed_memory
 from nmsim.train.optim import Adam, AutoSwitch, make_optimizer, make_schedule
 from nmsim.train.precision import get_precision
 from nmsim.train.products import Products
@@ -38,6 +39,7 @@ class Trainer:
     """A training run in progress: everything that a checkpoint has to keep, and nothing else that changes."""
 
     def __init__(self, config: TrainingFile, data: Dataset | None = None, record: bool = True):
+        keep_freed_memory()
         self.config = config
         self.precision = get_precision(config.precision)
         self.data = data or load_data(config.data.name, seed=config.seed, **config.data.options)

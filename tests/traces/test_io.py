@@ -144,6 +144,7 @@ def test_a_changed_number_is_refused(data, raw):
         ({"schema": SCHEMA + 1, "info": 3}, "written by a newer nmsim (None)"),
         ({"schema": True}, "schema is True, not a version number"),
         ({"schema": None}, "schema is None"),
+        ({"parts": 1}, "'parts' is unknown"),
         ({"layers": None}, "'layers' is missing or not what it should be"),
         ({"layers": [1]}, "'layers' is not a list of names"),
         ({"layers": []}, "ops.layer has 0, an index into 0 names"),

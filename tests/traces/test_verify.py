@@ -68,6 +68,7 @@ FF = {"stage": "FF", "layer": "a"}
     ("change", "message"),
     [
         (lambda t: sealed(replace(t, info={"model": "x"})), "info: recipe, pattern"),
+        (lambda t: sealed(replace(t, info={**t.info, "steps": 5})), "phases: they have 4 steps, but the run 5"),
         (lambda t: with_work(t, phases=(Phase("train", 1, 4),)), "begins at step 1, but the phases before it have 0"),
         (lambda t: with_work(t, phases=(*t.executed.phases, Phase("x", 4, 1))), "phases: 'x' has no op"),
         (lambda t: with_work(t, layers=(*t.executed.layers, "ghost")), "layers: 'ghost' has no op"),
