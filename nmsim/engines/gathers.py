@@ -27,12 +27,14 @@ from typing import Any
 
 import numpy as np
 
-from nmsim.arch.capability import SIDES, gathered
+from nmsim.arch.capability import SIDES, gathered, skips
 from nmsim.arch.gathering import GatherKernel, Gathers
 from nmsim.arch.schema import AnyArch, CpuArch, SystolicArch, TensorCoreArch
 from nmsim.engines.products import Products, whole
+from nmsim.engines.products import gather as products
 from nmsim.engines.tiling import ceil_div
 from nmsim.engines.timing import Timing, Waterfall
+from nmsim.errors import UnsupportedError
 from nmsim.workloads.optable import AXES, Workload
 
 
@@ -123,6 +125,24 @@ def gather(arch: TensorCoreArch | CpuArch, g: Gathers, kernel: GatherKernel, p: 
     return Timing(
         fall.causes, dram, port, executed=v.kept * v.t, useful=p.useful, padded=v.kept * v.t, peak=peak
     )  # fmt: skip
+
+
+def by_kernel(arch: AnyArch, work: Workload, name: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Seconds of each op of `work` by cause with the gathering kernel of that name, `csr` or `condensed`, whether it is
+    the fastest or not; and False for each, since none multiplies a zero.
+
+    Raises UnsupportedError where the machine has no such kernel, or an op no weights that it could gather.
+    """
+    g = None if isinstance(arch, SystolicArch) else arch.gathers
+    kernel = getattr(g, name, None)
+    e = entries(arch, work)
+    if isinstance(arch, SystolicArch) or g is None or kernel is None:
+        raise UnsupportedError(f"{arch.name} has no kernel {name!r} that gathers")
+    if not ((e.side > 0) & (e.constant | (name == "csr"))).all():
+        raise UnsupportedError(f"{name!r} takes weights that nothing but their place is known of")
+    p = products(arch, work, skips(arch, work), np.zeros(len(work), dtype=bool))
+    timing = gather(arch, g, kernel, p, e)
+    return {cause: cycles / arch.clock for cause, cycles in timing.causes.items()}, np.zeros(len(work), dtype=bool)
 
 
 @dataclass(frozen=True)

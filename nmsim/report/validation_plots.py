@@ -25,7 +25,7 @@ BAND = 0.25
 """The shaded band: predictions within this share of the measurement."""
 TITLES = {
     "gemm": "matrix products", "conv": "convolutions", "vector": "element-wise and normalising",
-    "layer": "layers", "model": "networks",
+    "layer": "layers", "model": "networks", "condensed": "layers with weights at any place",
 }  # fmt: skip
 
 

@@ -11,13 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from nmsim.arch.schema import AnyArch
+from nmsim.engines.gathers import by_kernel
 from nmsim.engines.run import simulate
 from nmsim.errors import NmsimError, UnsupportedError, unknown
-from nmsim.validation import conv, gemm, layers, models, roofline, vectors
+from nmsim.validation import condensed, conv, gemm, layers, models, roofline, vectors
 from nmsim.validation.points import Found, LeftOut, Points, joined
 from nmsim.validation.score import Errors
 from nmsim.validation.settings import DATA, Settings, machine
 from nmsim.validation.tables import Table, read_table
+from nmsim.workloads.optable import Workload
 
 TABLES: dict[str, tuple[tuple[str, ...], Callable[[Table], Iterator[Found]]]] = {
     "measured_gemm.csv": (gemm.COLUMNS, gemm.points),
@@ -26,6 +28,7 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[[Table], Iterator[Found]]]] = 
     "measured_vector_ops.csv": (vectors.COLUMNS, vectors.points),
     "measured_training_and_layers.csv": (layers.COLUMNS, layers.points),
     "neusight_e2e_model_latency.csv": (models.COLUMNS, models.points),
+    "srigl_condensed_gpu.csv": (condensed.COLUMNS, condensed.points),
 }
 """The files that a directory of measurements may hold, the columns each must have, and what reads it."""
 
@@ -235,22 +238,37 @@ def _without(points: list[Points], reason: str) -> Iterator[LeftOut]:
 
 
 def _simulated(arch: AnyArch, points: list[Points], settings: Settings) -> list[Predicted]:
-    result = simulate(arch, joined([p.work for p in points]))
-    causes = {n.removeprefix("cause."): v / arch.clock for n, v in result.columns.items() if n.startswith("cause.")}
-    dense = np.array([bool(reason) for reason in result.skipped_because])
-    ends = np.cumsum([len(p.work) for p in points])
     parts = []
-    for p, end in zip(points, ends.tolist(), strict=True):
-        rows, size = slice(end - len(p.work), end), len(p)
-        seconds = {
-            n: np.bincount(p.owner, weights=v[rows] * p.work["repeat"], minlength=size) for n, v in causes.items()
-        }
-        overhead = settings.overhead_s(p.name)
-        seconds[OVERHEAD] = np.full(size, overhead)
-        ran_dense = np.bincount(p.owner, weights=dense[rows], minlength=size) > 0
-        total = np.sum(list(seconds.values()), axis=0)
-        parts.append(Predicted(p, arch, overhead, total, seconds, ran_dense, roofline.Bounds.of(arch, p.work, p.owner)))
+    for kernel in dict.fromkeys(p.gathered for p in points):
+        same = [p for p in points if p.gathered == kernel]
+        work = joined([p.work for p in same])
+        causes, dense = by_kernel(arch, work, kernel) if kernel else _by_fastest(arch, work)
+        ends = np.cumsum([len(p.work) for p in same])
+        for p, end in zip(same, ends.tolist(), strict=True):
+            rows = slice(end - len(p.work), end)
+            parts.append(_predicted(arch, p, {n: v[rows] for n, v in causes.items()}, dense[rows], settings))
     return parts
+
+
+def _by_fastest(arch: AnyArch, work: Workload) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Seconds of each op by cause with the kernel that the machine takes, and whether zeros are multiplied [ops]."""
+    result = simulate(arch, work)
+    causes = {n.removeprefix("cause."): v / arch.clock for n, v in result.columns.items() if n.startswith("cause.")}
+    return causes, np.array([bool(reason) for reason in result.skipped_because])
+
+
+def _predicted(
+    arch: AnyArch, p: Points, causes: dict[str, np.ndarray], dense: np.ndarray, settings: Settings
+) -> Predicted:
+    """The points with what their ops take, by cause, and what measuring adds."""
+    size = len(p)
+    seconds = {n: np.bincount(p.owner, weights=v * p.work["repeat"], minlength=size) for n, v in causes.items()}
+    overhead = settings.overhead(p.name)
+    seconds[OVERHEAD] = overhead.added_s(np.sum(list(seconds.values()), axis=0))
+    ran_dense = np.bincount(p.owner, weights=dense, minlength=size) > 0
+    total = np.sum(list(seconds.values()), axis=0)
+    bounds = roofline.Bounds.of(arch, p.work, p.owner)
+    return Predicted(p, arch, overhead.value, total, seconds, ran_dense, bounds)
 
 
 def _data_set(name: str, parts: list[Predicted], settings: Settings, tolerance: float | None) -> DataSet:

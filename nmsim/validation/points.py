@@ -24,6 +24,7 @@ class Points:
 
     The dense times that a table states beside sparse ones are points `of` the data set of that name, and in none.
     `kernels` tells the kernels that ran them from others of the same data set; empty where they are the usual ones.
+    `gathered` names the gathering kernel that ran, empty where the machine takes its fastest.
     """
 
     table: str
@@ -39,6 +40,7 @@ class Points:
     owner: np.ndarray
     of: str = ""
     kernels: str = ""
+    gathered: str = ""
 
     @property
     def library(self) -> str:

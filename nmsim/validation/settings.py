@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+import numpy as np
 from pydantic import Field
 
 from nmsim.arch.load import load_arch
@@ -44,9 +45,14 @@ class Known(Spec):
 
 
 class Overhead(Known):
-    """Time added to every point of a data set, and how it is known."""
+    """Time added to every point of a data set, and how it is known; with `beside` it passes while the device works."""
 
     value: Time
+    beside: bool = False
+
+    def added_s(self, operations_s: np.ndarray) -> np.ndarray:
+        """What is added to operations that take so long [points]: with `beside` only what is left of the value."""
+        return np.maximum(self.value - (operations_s if self.beside else 0.0 * operations_s), 0.0)
 
 
 class Overheads(Spec):
@@ -105,10 +111,13 @@ class Settings:
         libraries = validate(Libraries, read(named if named.is_file() else DATA / "libraries.yaml")).libraries
         return cls(overheads, tolerances, libraries)
 
+    def overhead(self, name: str) -> Overhead:
+        """What measuring adds to every point of the data set; nothing where nothing is said."""
+        return _first(self.overheads, name) or Overhead.model_validate({"value": "0 s"})
+
     def overhead_s(self, name: str) -> float:
-        """Seconds that every point of the data set takes more than its operations."""
-        found = _first(self.overheads, name)
-        return found.value if found else 0.0
+        """The seconds of it."""
+        return self.overhead(name).value
 
     def library(self, name: str) -> Library | None:
         """The kernels that ran the data set, None where they are those of the machine's file."""

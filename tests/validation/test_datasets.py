@@ -210,7 +210,7 @@ def test_every_shipped_row_is_cited(shipped):
     """Tables of projects under MIT, BSD and Apache licences, at a commit; no figure read off a plot."""
     projects = (
         "UDC-GAC/venom", "baidu-research/DeepBench", "PrincetonUniversity/LLMCompass", "deepseek-ai/DeepGEMM",
-        "ROCm/hipBLASLt", "sitar-lab/NeuSight", "pytorch/ao", "tile-ai/tilelang",
+        "ROCm/hipBLASLt", "sitar-lab/NeuSight", "pytorch/ao", "tile-ai/tilelang", "calgaryml/condensed-sparsity",
     )  # fmt: skip
     for name in TABLES:
         with (DATA / name).open(newline="") as stream:
