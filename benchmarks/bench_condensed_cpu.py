@@ -3,7 +3,7 @@
 Run with OPENBLAS_NUM_THREADS=1. The layer of SRigL's benchmark (arXiv 2305.02299): 3072 inputs, 768 outputs, fp32.
 Weights change from call to call, so that they come from DRAM as the model has it. Times are CPU time of the only
 thread, medians of rounds. `--calibrate` measures the numbers that the architecture file calls calibrated, on layers
-of other shapes.
+of other shapes; `--at-hand` compares with a machine that has the numbers measured here and now instead of the file's.
 """
 
 from __future__ import annotations
@@ -27,6 +27,12 @@ SPARSITIES = (0.8, 0.9, 0.95, 0.99)
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 COPIES_BYTES = 64 << 20
 ROUNDS, ROUND_SECONDS = 7, 0.02
+LANES = 16
+"""Products in fp32 of an AVX-512 instruction, one a cycle."""
+UNITS = {
+    "clock": "Hz", "memories.l3.bandwidth": "B/clk", "memories.dram.bandwidth": "B/s", "launch.floor": "s",
+    "gathers.csr.start": "s", "gathers.condensed.start": "s",
+}  # fmt: skip
 RNG = np.random.default_rng(0)
 
 Call = Callable[[], object]
@@ -63,16 +69,21 @@ def copies(make: Callable[[], object], size: int) -> list[object]:
     return [make() for _ in range(min(32, max(2, COPIES_BYTES // size)))]
 
 
-def calibrate() -> dict[str, float]:
-    """The calibrated numbers of one core, by their path in the architecture file."""
+def calibrate(at_hand: bool = False) -> dict[str, float]:
+    """The calibrated numbers of one core, by their path in the architecture file; cycles are those of its clock.
+
+    `at_hand`, the clock is the one at which no core multiplies faster than its units can, if that is higher.
+    """
     clock = nmsim.load_arch(ARCH).clock
     square, big = normal(512, 512), normal(2048, 2048)
     pair, tiny, rows = normal(2, 2048), normal(2, 2), normal(64, 2048)
     stream, cached = normal(16 * 1024, 2048), normal(1024, 2048)
     vector = normal(2048)
     rate = 512**3 / seconds([lambda: square @ square])
+    clock = max(clock, rate / LANES) if at_hand else clock
     found = {
-        "cores.fma_efficiency": rate / clock / 16,
+        "clock": clock,
+        "cores.fma_efficiency": rate / clock / LANES,
         "cores.packing": seconds([lambda: pair @ big.T]) * clock / big.size,
         "memories.l3.bandwidth": cached.nbytes / seconds([lambda: cached @ vector]) / clock,
         "memories.dram.bandwidth": stream.nbytes / seconds([lambda: stream @ vector]),
@@ -98,12 +109,14 @@ def gathering(kernel: str, clock: float, transposing: float) -> dict[str, float]
     return {"single": taken[1], "entry": entry, "elements": 1 / each, "start": start}
 
 
-def one_core() -> CpuArch:
-    """The machine with one of its cores, which has its share of the bandwidth of DRAM."""
+def one_core(measured: dict[str, float]) -> CpuArch:
+    """The machine with one of its cores, which has its share of the bandwidth of DRAM, and the numbers measured."""
     whole = nmsim.load_arch(ARCH)
     assert isinstance(whole, CpuArch)
     bandwidth = whole.memories.dram.bandwidth / whole.cores.count
-    changed = nmsim.load_arch(ARCH, {"cores.count": 1, "memories.dram.bandwidth": f"{bandwidth / 1e9} GB/s"})
+    own = {"cores.count": 1, "memories.dram.bandwidth": f"{bandwidth / 1e9} GB/s"}
+    units = {path: f"{value} {UNITS[path]}" if path in UNITS else value for path, value in measured.items()}
+    changed = nmsim.load_arch(ARCH, own | units)
     assert isinstance(changed, CpuArch)
     return changed
 
@@ -125,9 +138,8 @@ def predicted(arch: CpuArch, batch: int, fan_in: int | None) -> dict[str, float]
     return found | {"chosen": nmsim.simulate(arch, work).latency_s}
 
 
-def compare() -> None:
+def compare(arch: CpuArch) -> None:
     """Print measured and predicted times, and the mean and largest error of each kernel."""
-    arch = one_core()
     dense = copies(lambda: normal(OUTPUTS, INPUTS), OUTPUTS * INPUTS * 4)
     fan_ins = {s: round(INPUTS * (1 - s)) for s in SPARSITIES}
     sparse = {s: copies(lambda k=k: layer(OUTPUTS, INPUTS, k), OUTPUTS * k * 12) for s, k in fan_ins.items()}
@@ -165,11 +177,12 @@ def report(
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--calibrate", action="store_true", help="measure the calibrated numbers and stop")
-    calibrating = parser.parse_args(arguments).calibrate
+    parser.add_argument("--at-hand", action="store_true", help="compare with these numbers as measured now")
+    args = parser.parse_args(arguments)
     if os.environ.get("OPENBLAS_NUM_THREADS") != "1":
         parser.error("one core is measured: set OPENBLAS_NUM_THREADS=1")
-    if not calibrating:
-        compare()
+    if not args.calibrate:
+        compare(one_core(calibrate(at_hand=True) if args.at_hand else {}))
         return
     for path, value in calibrate().items():
         print(f"{path:<32} {value:.4g}")
