@@ -16,7 +16,7 @@ from nmsim.train.layers.linear import Weighted, gradient_operand, weight_operand
 from nmsim.train.parallel import products_in_parallel
 from nmsim.train.products import Multiply, Operand
 
-PATCH_BYTES = 1 << 19
+PATCH_BYTES = 1 << 20
 """Patches that a thread gathers at a time: a few images' worth, about what a core's cache holds."""
 
 PARTIAL_SUMS, PARTIAL_BYTES = 8, 1 << 25
