@@ -22,6 +22,9 @@ Array = np.ndarray
 BLOCK_ELEMENTS = 1 << 17
 """Elements of a block; blocks depend on shapes only, never on the number of threads."""
 
+PART_MACS, LEAST_ROWS, MOST_PARTS = 1 << 22, 64, 16
+"""A part of a product has at least so many multiply-accumulates and rows; there are at most so many parts."""
+
 
 def thread_count() -> int:
     """Threads to use: the environment variable NMSIM_THREADS, or the processors there are."""
@@ -64,17 +67,37 @@ def rows_in_parallel(function: Callable[..., Any], *arrays: Array) -> list[Any]:
     return in_parallel(lambda i: function(*(a[i * rows : (i + 1) * rows] for a in arrays)), -(-length // rows))
 
 
-def products_in_parallel(function: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
+def products_in_parallel(function: Callable[[Any], Any], parts: Sequence[Any], alone: bool = False) -> list[Any]:
     """[function(part) for part in parts], for functions that multiply matrices small enough for one thread each.
 
-    One such function is left the threads of BLAS. Several share our threads, each with a BLAS of one thread: what goes
-    on around the products is then shared as well, and nobody waits for another within a product. Where the threads
-    of BLAS cannot be set, the functions run one after another.
+    One such function is left the threads of BLAS, unless it is to run `alone`. Several share our threads, each with a
+    BLAS of one thread: what goes on around the products is then shared as well, and nobody waits for another within a
+    product. Where the threads of BLAS cannot be set, the functions run one after another.
     """
-    if len(parts) == 1 or _blas_threads() is None:
+    if (len(parts) == 1 and not alone) or _blas_threads() is None:
         return [function(part) for part in parts]
     with _one_blas_thread():
         return in_parallel(lambda i: function(parts[i]), len(parts))
+
+
+def matmul(x: Array, y: Array, out: Array | None = None) -> Array:
+    """x[m, k] @ y[k, n], or a stack of such products [..., m, k] @ [..., k, n], in `out` if one is given.
+
+    Rows (of a stack: what lies along its first axis) are shared among our threads, each with a BLAS of one thread.
+    Threads of BLAS wait for each other in a loop: beside other work on the machine they take many times as long.
+    """
+    if out is None:
+        out = np.empty((*x.shape[:-1], y.shape[-1]), np.result_type(x, y))
+    stacked, length = y.ndim > 2, len(x)
+    most = length if stacked else length // LEAST_ROWS
+    parts = max(1, min(x.size * y.shape[-1] // PART_MACS, most, MOST_PARTS))
+    rows = -(-length // parts)
+
+    def part(place: slice) -> None:
+        np.matmul(x[place], y[place] if stacked else y, out=out[place])
+
+    products_in_parallel(part, [slice(i, i + rows) for i in range(0, length, rows)], alone=True)
+    return out
 
 
 def elementwise(function: Callable[..., Any], *arrays: Array) -> Array:

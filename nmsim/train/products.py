@@ -12,6 +12,7 @@ import numpy as np
 
 from nmsim.errors import ShapeError
 from nmsim.sparsity.pattern import DENSE, Pattern
+from nmsim.train.parallel import matmul
 from nmsim.train.precision import FULL, Precision
 
 Multiply = Callable[..., np.ndarray]
@@ -70,20 +71,27 @@ class Products:
         if self.listener is not None:
             self.listener.op(layer, stage, **_row(m, n, k, a, b, c), **more)
 
-    def matmul(self, layer: str, stage: str, x: np.ndarray, y: np.ndarray, a: Operand, b: Operand, c_role: str) -> Any:
-        """x[m,k] @ y[k,n] as one op of its own."""
+    def matmul(
+        self, layer: str, stage: str, x: np.ndarray, y: np.ndarray, a: Operand, b: Operand, c_role: str,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:  # fmt: skip
+        """x[m,k] @ y[k,n], or a stack of such products, as one op of its own."""
         m, k, n = x.shape[-2], x.shape[-1], y.shape[-1]
         count = int(np.prod(x.shape[:-2], dtype=int))
-        with self.op(layer, stage, m, n, k, a, b, Operand(c_role, m * n * count), count=count) as multiply:
-            return multiply(x, y)
+        with self.op(layer, stage, m, n, k, a, b, Operand(c_role, m * n * count), count=count):
+            self._count(m * n * k * count)
+            return matmul(self.precision.operand(x), self.precision.operand(y), out)
 
     def _multiply(
         self, x: np.ndarray, y: np.ndarray, out: np.ndarray | None = None, macs: int | None = None
     ) -> np.ndarray:
         """x @ y; `macs` is the piece of the op it stands for, where the operands hold zeros put in for convenience."""
-        with self._counting:
-            self.macs += x.size * y.shape[-1] if macs is None else macs
+        self._count(x.size * y.shape[-1] if macs is None else macs)
         return np.matmul(self.precision.operand(x), self.precision.operand(y), out=out)
+
+    def _count(self, macs: int) -> None:
+        with self._counting:
+            self.macs += macs
 
 
 def _row(m: int, n: int, k: int, a: Operand, b: Operand, c: Operand) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Convolutions on our own threads: the same bits for any number of them, and without control over BLAS."""
+"""Products on our own threads: the same bits for any number of them, and without control over BLAS."""
 
 from __future__ import annotations
 
@@ -38,3 +38,30 @@ def test_another_blas_works_as_well(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(parallel, "_blas_threads", lambda: None)
     for a, b in zip(ours, step(1, 1), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [
+        ((1537, 130), (130, 257)),
+        ((65, 700), (700, 300)),
+        ((5, 4), (4, 3)),
+        ((1, 4), (4, 3)),
+        ((7, 3, 65, 40), (7, 3, 40, 300)),
+    ],
+)
+def test_a_product_in_parts_is_the_product(x, y, monkeypatch: pytest.MonkeyPatch):
+    """Within float32's rounding of sums of at most 700 terms, of transposed operands as well, into a strided array."""
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal(x, np.float32), rng.standard_normal(y, np.float32)
+    found = []
+    for threads in ("1", "2", "3"):
+        monkeypatch.setenv("NMSIM_THREADS", threads)
+        out = np.zeros((*x[:-1], 2 * y[-1]), np.float32)
+        columns = a.swapaxes(-1, -2).copy().swapaxes(-1, -2)
+        found.append([parallel.matmul(a, b), parallel.matmul(columns, b, out[..., ::2])])
+        assert not out[..., 1::2].any()
+    for products in found:
+        for product, first in zip(products, found[0], strict=True):
+            np.testing.assert_array_equal(product, first)
+            np.testing.assert_allclose(product, a.astype(float) @ b, atol=700 * 1e-6)

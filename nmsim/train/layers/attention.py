@@ -61,10 +61,9 @@ class Attention(Layer):
 
     def _product(self, run: Run, part: str, stage: str, x: Array, y: Array, roles: str, out: Array) -> None:
         """out = x @ y for each head."""
-        a, b, c = (Operand(role, z.size) for role, z in zip(roles.split(), (x, y, out), strict=True))
-        (m, k), n, count = x.shape[2:], y.shape[3], x.shape[0] * x.shape[1]
-        with run.products.op(f"{self.name}.{part}", stage, m, n, k, a, b, c, count=count) as multiply:
-            multiply(x, y, out=out)
+        a_role, b_role, c_role = roles.split()
+        a, b = Operand(a_role, x.size), Operand(b_role, y.size)
+        run.products.matmul(f"{self.name}.{part}", stage, x, y, a, b, c_role, out)
 
     def _gradient(self, run: Run, part: str, x: Array, y: Array, roles: str) -> Array:
         """x @ y for each head as [B, T, H·D]."""
