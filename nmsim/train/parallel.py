@@ -91,7 +91,7 @@ def matmul(x: Array, y: Array, out: Array | None = None) -> Array:
     stacked, length = y.ndim > 2, len(x)
     most = length if stacked else length // LEAST_ROWS
     parts = max(1, min(x.size * y.shape[-1] // PART_MACS, most, MOST_PARTS))
-    rows = -(-length // parts)
+    rows = max(1, -(-length // parts))
 
     def part(place: slice) -> None:
         np.matmul(x[place], y[place] if stacked else y, out=out[place])
