@@ -77,11 +77,20 @@ def rows(args: argparse.Namespace) -> pd.DataFrame:
     for name, value in args.where or []:
         if name not in rows.columns:
             raise UnsupportedError(unknown("column", name, map(str, rows.columns)))
-        kept = rows[name].astype(str) == value
+        kept = _equal(rows[name], value)
         if not kept.any():
             raise UnsupportedError(f"--where: {unknown(f'value of {name}', value, set(rows[name].astype(str)))}")
         rows = rows[kept].reset_index(drop=True)
     return rows
+
+
+def _equal(column: pd.Series, value: str) -> pd.Series:
+    """Where a column has the value as it is written, or as a number: 2e8 is 200000000.0."""
+    same = column.astype(str) == value
+    try:
+        return same | (column == float(value)) if column.dtype.kind in "iuf" else same
+    except ValueError:
+        return same
 
 
 def _csv(path: str) -> pd.DataFrame:
