@@ -78,6 +78,9 @@ def test_unknown_kinds_are_refused(refused):
 
 def test_names_of_the_library_are_checked_too(nmsim_):
     assert nmsim_("check", "sat_vcu1525", "resnet9").out.count(": ok (") == 2
+    both = nmsim_("check", "example_annotated").out
+    assert "example_annotated.yaml: ok (workload, " in both
+    assert "example_annotated.yaml: ok (systolic machine, " in both
 
 
 def test_energies_that_are_not_known_are_problems_of_the_file(refused, tmp_path):
