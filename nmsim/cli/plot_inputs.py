@@ -117,8 +117,10 @@ def array(args: argparse.Namespace, path: str) -> np.ndarray:
         matrices = [name for name in found.files if name != "meta" and found[name].ndim == 2]
         if args.array in found.files:
             return found[args.array]
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise NmsimError(f"{path}: cannot be read: {error}") from None
+    except OSError as error:
+        raise NmsimError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (ValueError, EOFError, BadZipFile):  # NumPy takes what it does not know for a pickle
+        raise NmsimError(f"{path}: no array that NumPy wrote, or of objects, or damaged") from None
     if not matrices:
         raise UnsupportedError(f"{path} has no matrix (a trace keeps no weights; a checkpoint or your own .npz does)")
     if args.array is None and len(matrices) == 1:
