@@ -6,6 +6,9 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+MOST_LISTED = 40
+"""Names that a message gives of those that there are."""
+
 
 class NmsimError(Exception):
     """Base of every error nmsim raises for a mistake in its input; the command line exits with status 2."""
@@ -53,9 +56,11 @@ def nearest(name: str, allowed: Iterable[str], limit: int = 3) -> list[str]:
 
 
 def unknown(what: str, name: object, allowed: Iterable[str]) -> str:
-    """The message for a name that does not exist: the nearest valid ones, then all of them when they are few."""
+    """The message for a name that does not exist: the nearest valid ones; all where they are few or none is near."""
     options = sorted(allowed)
     close = nearest(str(name), options)
     hint = f"; did you mean {', '.join(close)}?" if close else ""
-    listing = f"; allowed: {', '.join(options)}" if options and (len(options) <= 12 or not close) else ""
+    more = f" and {len(options) - MOST_LISTED} more" if len(options) > MOST_LISTED else ""
+    listed = ", ".join(options[:MOST_LISTED]) + more
+    listing = f"; allowed: {listed}" if options and (len(options) <= 12 or not close) else ""
     return f"unknown {what} {str(name)!r}{hint}{listing}"

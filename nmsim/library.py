@@ -14,6 +14,8 @@ KINDS = {
 """Folder of each kind of file, and what one of its files is called in a message."""
 
 YAML = (".yaml", ".yml")
+SWAPPED = {"arch_configs", "workloads"}
+"""Kinds whose names stand side by side on a command line."""
 
 
 def library_dir(kind: str) -> Path:
@@ -33,10 +35,9 @@ def names(kind: str) -> list[str]:
 def find(kind: str, name: str) -> Path:
     """The file called `name`; raises UnsupportedError listing the nearest names."""
     if name not in (known := names(kind)):
-        if other := next((what for folder, what in KINDS.items() if name in names(folder)), None):
-            raise UnsupportedError(
-                f"unknown {KINDS[kind]} {name!r}: it is among the {other}s; did you swap machine and workload?"
-            )
+        if other := next((folder for folder in KINDS if name in names(folder)), None):
+            swapped = "; did you swap machine and workload?" if {kind, other} <= SWAPPED else ""
+            raise UnsupportedError(f"unknown {KINDS[kind]} {name!r}: it is among the {KINDS[other]}s{swapped}")
         raise UnsupportedError(unknown(KINDS[kind], name, known))
     return library_dir(kind) / f"{name}.yaml"
 

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     """A line for every good file, every problem of every other one."""
     bad = False
-    for file in args.files:
+    for file in (path for given in args.files for path in _meant(given)):
         try:
             print(f"{file}: ok ({_summary(file)})")
         except SpecError as error:
@@ -42,6 +42,12 @@ def execute(args: argparse.Namespace) -> int:
             bad = True
             print(Problem(file, 1, 1, "", str(error)), file=sys.stderr)
     return 2 if bad else 0
+
+
+def _meant(file: str) -> list[str]:
+    """The file itself; of a name that files of several kinds have, the path of each."""
+    found = [library.find(folder, file) for folder in library.KINDS if file in library.names(folder)]
+    return [file] if len(found) < 2 else [str(path) for path in found]
 
 
 def _summary(file: str) -> str:

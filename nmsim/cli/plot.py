@@ -232,7 +232,8 @@ KINDS = {
     ),
     "heatmap": Kind(
         _heatmap, "a column over two others", _TABLE,
-        "rows.csv --x array.rows --y memories.dram.bandwidth --value latency_s -o map.png", ("x", "y", "value", *ROWS),
+        "rows.csv --x arch.array.rows --y arch.memories.dram.bandwidth --value latency_s -o map.png",
+        ("x", "y", "value", *ROWS),
     ),
     "timeline": Kind(
         _timeline, "what every unit of a machine does over time, by the event engine", _MACHINE,

@@ -77,11 +77,20 @@ def rows(args: argparse.Namespace) -> pd.DataFrame:
     for name, value in args.where or []:
         if name not in rows.columns:
             raise UnsupportedError(unknown("column", name, map(str, rows.columns)))
-        kept = rows[name].astype(str) == value
+        kept = _equal(rows[name], value)
         if not kept.any():
             raise UnsupportedError(f"--where: {unknown(f'value of {name}', value, set(rows[name].astype(str)))}")
         rows = rows[kept].reset_index(drop=True)
     return rows
+
+
+def _equal(column: pd.Series, value: str) -> pd.Series:
+    """Where a column has the value as it is written, or as a number: 2e8 is 200000000.0."""
+    same = column.astype(str) == value
+    try:
+        return same | (column == float(value)) if column.dtype.kind in "iuf" else same
+    except ValueError:
+        return same
 
 
 def _csv(path: str) -> pd.DataFrame:
@@ -108,8 +117,10 @@ def array(args: argparse.Namespace, path: str) -> np.ndarray:
         matrices = [name for name in found.files if name != "meta" and found[name].ndim == 2]
         if args.array in found.files:
             return found[args.array]
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise NmsimError(f"{path}: cannot be read: {error}") from None
+    except OSError as error:
+        raise NmsimError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (ValueError, EOFError, BadZipFile):  # NumPy takes what it does not know for a pickle
+        raise NmsimError(f"{path}: no array that NumPy wrote, or of objects, or damaged") from None
     if not matrices:
         raise UnsupportedError(f"{path} has no matrix (a trace keeps no weights; a checkpoint or your own .npz does)")
     if args.array is None and len(matrices) == 1:

@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Run the verb."""
+    from nmsim.errors import NmsimError
     from nmsim.files import require_directory, temporaries
     from nmsim.traces.io import save as save_trace
     from nmsim.train import checkpoint
@@ -39,6 +40,8 @@ def execute(args: argparse.Namespace) -> int:
 
     config = _config(args)
     output = Path(args.output)
+    if output.suffix.lower() != ".npz":
+        raise NmsimError(f"{output}: a trace is written to a file that ends in .npz")
     require_directory(output.parent)
     saved = output.with_name(f"{output.name}.checkpoint")
     trainer = Trainer(config)

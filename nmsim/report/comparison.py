@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nmsim.report.energy import order_line
@@ -11,6 +11,7 @@ from nmsim.report.summary import NAMES
 from nmsim.report.tables import quantity, shorten, table
 from nmsim.results.io import SavedResult
 from nmsim.results.metrics import METRICS
+from nmsim.workloads.optable import STAGES
 
 Names = tuple[str, str]
 NAME_WIDTH = 24
@@ -142,13 +143,16 @@ def _stages(first: SavedResult, second: SavedResult, short: list[str]) -> str:
     same = not unlike(first, second)
     rows = [
         [stage, *("-" if v == 0 else quantity(v, "s") for v in (a, b)), _times(_over(a, b) if a and same else math.nan)]
-        for stage, (a, b) in _paired(first.breakdowns["stage"], second.breakdowns["stage"]).items()
+        for stage, (a, b) in _paired(first.breakdowns["stage"], second.breakdowns["stage"], STAGES).items()
     ]
     return table(rows, ["stage", *short, "speed-up"], "lrrr")
 
 
-def _paired(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, tuple[float, float]]:
-    names = dict.fromkeys([*first, *second])
+def _paired(
+    first: Mapping[str, float], second: Mapping[str, float], order: Sequence[str] = ()
+) -> dict[str, tuple[float, float]]:
+    found = {**first, **second}
+    names = dict.fromkeys([*(name for name in order if name in found), *found])
     return {name: (first.get(name, 0.0), second.get(name, 0.0)) for name in names}
 
 

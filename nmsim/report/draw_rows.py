@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -163,9 +162,10 @@ def _tick(entry: object, name: str) -> str:
 
 
 def _varying(rows: pd.DataFrame, used: tuple[str, ...]) -> str:
-    """Which other columns differ between rows, to be fixed first."""
-    other = Counter({str(c): rows[c].nunique() for c in rows.columns if c not in used and rows[c].nunique() > 1})
-    return f"; these columns differ too: {', '.join(name for name, _ in other.most_common(4))}" if other else ""
+    """Which other columns differ between rows, to be fixed first: inputs have few values, figures many."""
+    values = {str(name): rows[name].nunique() for name in rows.columns if name not in used}
+    other = sorted((name for name, found in values.items() if found > 1), key=values.__getitem__)
+    return f"; these columns differ too: {', '.join(other[:4])}" if other else ""
 
 
 def front_in_order(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -57,7 +57,7 @@ def plot_power(result: EventResult, trace: PowerTrace | None = None) -> Picture:
     axes.set_ylim(bottom=0)
     axes.set_xlabel(f"time [{unit}]")
     axes.set_ylabel("power [W]")
-    axes.set_title(shorten(f"{result.workload.name} on {result.arch.name}: mean power of {STEPS} steps", WIDTH))
+    axes.set_title(shorten(f"{result.workload.name} on {result.arch.name}: mean power in {STEPS} intervals", WIDTH))
     legend_below(axes, columns=5)
     return figure
 

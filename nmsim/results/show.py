@@ -6,6 +6,7 @@ from nmsim.html import block, table
 from nmsim.results.metrics import METRICS
 from nmsim.results.result import Result
 from nmsim.words import percent, quantity
+from nmsim.workloads.optable import STAGES
 
 TOTALS = (
     "latency_s", "energy_j", "power_w", "macs_dense", "macs_executed", "throughput_dense_equivalent", "utilization",
@@ -26,7 +27,9 @@ def html(result: Result) -> str:
 
 
 def _split(result: Result, by: str, unit: str) -> str:
-    parts = {str(name): float(value) for name, value in result.breakdown(by).iloc[:, 0].items() if value != 0}
+    found = {str(name): float(value) for name, value in result.breakdown(by).iloc[:, 0].items() if value != 0}
+    order = [*(stage for stage in STAGES if stage in found), *found] if by == "stage" else [*found]
+    parts = {name: found[name] for name in dict.fromkeys(order)}
     total = sum(parts.values())
     rows = [(name, quantity(value, unit), percent(value / total)) for name, value in parts.items()]
     return table(rows, align="lrr", caption=f"{'Energy' if unit == 'J' else 'Latency'} by {by}")

@@ -23,13 +23,15 @@ class Spec(BaseModel):
 
 
 def validate(model: type[M], document: Document, prefix: Path = ()) -> M:
-    """An instance of `model` from the data of `document` at `prefix`; raises SpecError with every mistake."""
+    """An instance of `model` from the data of `document` at `prefix`; raises SpecError with every mistake, or with the
+    one that the file is of another `kind`."""
     # Through JSON, because there strictness takes a list for a tuple, as files have no tuples.
     text = json.dumps(document.at(prefix))
     try:
         return model.model_validate_json(text)
     except ValidationError as error:
-        raise SpecError(_problems(model, document, prefix, error)) from None
+        problems = list(_problems(model, document, prefix, error))
+        raise SpecError([p for p in problems if p.path == "kind"] or problems) from None
 
 
 def _problems(model: type[BaseModel], document: Document, prefix: Path, error: ValidationError) -> Iterable[Problem]:

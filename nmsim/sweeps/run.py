@@ -19,6 +19,7 @@ from nmsim.sweeps.evaluate import evaluate
 from nmsim.sweeps.identity import identity
 from nmsim.sweeps.points import Points
 from nmsim.sweeps.space import SpaceFile, as_space, check_size
+from nmsim.workloads.shapes import plural
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +66,12 @@ def sweep(
     check_size(chosen, limit)
     _require_points(points)
     size = chunk or int(np.clip(-(-len(points) // CHUNKS), SMALLEST, LARGEST))
-    starts = range(0, len(points), size)[part.index - 1 :: part.count]
+    chunks = range(0, len(points), size)
+    if not (starts := chunks[part.index - 1 :: part.count]):
+        raise UnsupportedError(
+            f"{chosen.name}: shard {part.index}/{part.count} has no points: all {len(points):,} are in "
+            f"{plural(len(chunks), 'chunk')} of at most {size:,}, which is the most shards that there can be"
+        )
     store = Store(None if keep is None else Path(keep), identity(chosen))
     done = {start: frame for start in starts if (frame := store.load(start, size)) is not None}
     with _bar(sum(min(size, len(points) - start) for start in starts), progress) as bar:
@@ -76,8 +82,6 @@ def sweep(
             store.save(start, size, frame)
             done[start] = frame
             bar.update(min(size, len(points) - start))
-    if not done:
-        raise UnsupportedError(f"{chosen.name}: shard {part.index}/{part.count} has no points: {len(starts)} chunks")
     frame = rows.joined([done[start] for start in starts])
     frame.attrs = {"space": chosen.name, "shard": [part.index, part.count]}
     return frame

@@ -133,7 +133,9 @@ def _sizes(column: str, values: np.ndarray, mistakes: _Mistakes) -> np.ndarray:
     mistakes.add(
         column, np.flatnonzero(~good), lambda row: f"must be a whole number from 1 to 2^62, not {_shown(values[row])}"
     )
-    return np.where(good, values, 1).astype(np.int64)
+    sizes = np.ones(len(values), np.int64)
+    sizes[good] = values[good].astype(np.int64)
+    return sizes
 
 
 def _shown(value: object) -> str:

@@ -76,8 +76,17 @@ def test_unknown_kinds_are_refused(refused):
     assert "arch" in refused("schema", "machine")
 
 
+def test_a_file_of_another_kind_is_told_by_its_kind_alone(refused, tmp_path):
+    (tmp_path / "r.yaml").write_text("kind: recipe\nname: r\ntitle: t\nprunes: []\n")
+    message = refused("run", "sat_vcu1525", tmp_path / "r.yaml")
+    assert message == f"{tmp_path / 'r.yaml'}:1:7: kind: unknown value 'recipe'; allowed: workload\n"
+
+
 def test_names_of_the_library_are_checked_too(nmsim_):
     assert nmsim_("check", "sat_vcu1525", "resnet9").out.count(": ok (") == 2
+    both = nmsim_("check", "example_annotated").out
+    assert "example_annotated.yaml: ok (workload, " in both
+    assert "example_annotated.yaml: ok (systolic machine, " in both
 
 
 def test_energies_that_are_not_known_are_problems_of_the_file(refused, tmp_path):

@@ -84,6 +84,14 @@ def test_a_model_that_does_not_fit_is_said(nmsim_, folder):
     assert "llama2_70b does not fit" in outcome.err
 
 
+def test_numbers_of_where_are_numbers(nmsim_, refused, folder):
+    """`8e0` is the value 8 of a column; the axis that is still free is named before what follows from it."""
+    words = ("plot", "heatmap", folder / "rows.csv", "--x", "bandwidth", "--y", "pattern", "--value", "latency_s")
+    assert nmsim_(*words, "--where", "array.rows=8e0", "-o", folder / "where.png").code == 0
+    clash = ("plot", "heatmap", folder / "rows.csv", "--x", "array.rows", "--y", "pattern", "--value", "latency_s")
+    assert "these columns differ too: bandwidth, " in refused(*clash, "-o", folder / "never.png")
+
+
 @pytest.mark.parametrize("kind", CASES)
 def test_every_kind_writes_its_picture(nmsim_, folder, kind):
     outcome = nmsim_("plot", kind, *(w.format(folder) for w in CASES[kind]), "-o", folder / f"{kind}.png")

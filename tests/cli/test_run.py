@@ -198,6 +198,7 @@ def test_products_in_csv_run_too(nmsim_, tmp_path):
         (("sat_vcu1525", "resnet9", "--json", "--csv"), "not allowed with"),
         (("sat_vcu1525",), "WORKLOAD"),
         (("resnet9", "sat_vcu1525"), "it is among the workloads; did you swap"),
+        (("sat_vcu1525", "bdwp"), "unknown workload 'bdwp': it is among the recipes\n"),
         (("", "resnet9"), "must not be empty"),
         (("sat_vcu1525", "resnet9", "--pattern", ""), "must not be empty"),
         (("sat_vcu1525", "resnet9", "-o", ""), "must not be empty"),

@@ -83,6 +83,7 @@ def test_static_power_has_no_share_in_latency(nmsim_, rows):
         (("sweep", "pareto", "ROWS", "--minimize", "latency"), "did you mean latency_s"),
         (("sweep", "SPACE", "-o", "rows.txt"), "ends in .parquet, .npz, .csv"),
         (("sweep", "SPACE", "--shard", "3/2"), "is not I/N"),
+        (("sweep", "SPACE", "--shard", "2/2"), "shard 2/2 has no points: all 16 are in 1 chunk of at most"),
         (("sweep", "SPACE", "--limit", "15"), "16 points, more than 15"),
         (("sweep", "paretto", "ROWS"), "did you mean pareto"),
     ],

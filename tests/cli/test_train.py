@@ -79,6 +79,11 @@ def test_mistakes_have_a_message(line: str, message: str, tmp_path: Path, capsys
     assert not (tmp_path / "run.npz").exists()
 
 
+def test_a_trace_has_a_name_that_other_verbs_read(config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["train", config, "-o", str(tmp_path / "run.txt")]) == 2
+    assert "ends in .npz" in capsys.readouterr().err
+
+
 def test_a_diverging_run_keeps_the_trace_so_far(config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     arguments = ["--set", "schedule.rate=1e18", "--set", "steps=50", "--set", "evaluate_every=100"]
     assert main(["train", config, "-o", str(tmp_path / "run.npz"), *arguments]) == 2

@@ -298,6 +298,8 @@ def test_bad_tables():
         gemm(2**30, 2**30, 2**30)
     with pytest.raises((PatternError, ShapeError), match="not a pattern"):
         gemm(1, 1, 1, "4:2")
+    with pytest.raises(CellError, match=r"row 0, column 'm': must be a whole number .* not '4'"):
+        gemms({name: np.array(["4"]) for name in "mnk"})
 
 
 def test_a_million_products_take_less_than_a_second():
