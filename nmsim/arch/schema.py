@@ -13,6 +13,7 @@ from nmsim.arch.provenance import Provenance
 from nmsim.errors import PatternError
 from nmsim.sparsity.pattern import MAX_GROUP, Pattern
 from nmsim.specfile import Bandwidth, BytesPerCycle, Count, Frequency, Node, Path, Power, Size, Spec, Time
+from nmsim.workloads.optable import DTYPE_BITS
 
 Dataflow = Literal["os", "ws", "is"]
 
@@ -36,6 +37,13 @@ class Sparsity(Spec):
         default="pregenerate",
         description="operands pruned every step: packed ahead by an op of their own, or while they stream in",
     )
+
+    @property
+    def deepest(self) -> int:
+        """Elements of the largest group that a unit may hold; 1 without patterns."""
+        if self.patterns == "any":
+            return self.max_group
+        return max((Pattern.parse(pattern).m for pattern in self.patterns), default=1)
 
     @field_validator("patterns")
     @classmethod
@@ -218,7 +226,7 @@ class SystolicArch(Arch):
 
     @model_validator(mode="after")
     def _tile_fits(self) -> SystolicArch:
-        """The smallest tile of outputs must fit into the accumulators."""
+        """The smallest tile of outputs must fit into the accumulators, one group of its operands into their buffers."""
         turns = self.array.interleave if "os" in self.array.allowed else 1
         need = self.array.rows * self.array.columns * turns * ACCUMULATOR_BYTES
         if need > usable(self.memories, self.memories.c_buffer):
@@ -226,6 +234,14 @@ class SystolicArch(Arch):
                 f"the smallest tile, {self.array.rows} x {self.array.columns} outputs of {ACCUMULATOR_BYTES} bytes, "
                 f"{turns} in turn, needs {need} B of memories.c_buffer (twice that when double_buffered)"
             )
+        deep, bits = self.sparsity.deepest, max(DTYPE_BITS[name] for name in self.array.macs_per_cycle)
+        for letter, lanes in (("a", self.array.rows), ("b", self.array.columns)):
+            need = lanes * deep * bits // 8
+            if need > usable(self.memories, getattr(self.memories, f"{letter}_buffer")):
+                raise ValueError(
+                    f"the smallest tile of operand {letter.upper()}, {lanes} x {deep} values of {bits} bits, needs "
+                    f"{need} B of memories.{letter}_buffer (twice that when double_buffered)"
+                )
         return self
 
 

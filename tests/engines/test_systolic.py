@@ -318,6 +318,17 @@ def test_small_accumulators_are_refused():
         nmsim.load_arch("sat_vcu1525", overrides={"memories.c_buffer": "20 KiB"})
 
 
+@pytest.mark.parametrize("letter", ["a", "b"])
+def test_buffers_that_hold_no_group_are_refused(letter):
+    """32 rows or columns of one group of 16 fp16 values: 1024 B, in half of a buffer."""
+    path = f"memories.{letter}_buffer"
+    assert nmsim.load_arch("sat_vcu1525", overrides={path: "2 KiB"})
+    with pytest.raises(
+        nmsim.NmsimError, match=rf"smallest tile of operand {letter.upper()}, 32 x 16 values of 16 bits, needs 1024 B"
+    ):
+        nmsim.load_arch("sat_vcu1525", overrides={path: "2047 B"})
+
+
 def test_unknown_dtype_is_refused():
     with pytest.raises(nmsim.NmsimError, match=r"cannot multiply fp32 .* it has fp16"):
         nmsim.simulate(sat(), nmsim.gemm(8, 8, 8, dtype="fp32"))
