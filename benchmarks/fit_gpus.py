@@ -43,7 +43,7 @@ def _nanojoules(*values: float) -> tuple[str, ...]:
 
 
 TENTHS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-SHARES = (0.7, 0.73, 0.75, 0.8, 0.85, 0.88, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 1.0)
+SHARES = (0.7, 0.73, 0.75, 0.8, 0.84, 0.85, 0.86, 0.87, 0.88, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 1.0)
 STEPS = (0, 50, 100, 128, 150, 175, 200, 225, 235, 250, 300, 400)
 HALF = ("fp16", "bf16")
 
@@ -72,14 +72,13 @@ FITS = {
     ),
     "v100_sxm2": Fit(
         {
-            "cores.mma_efficiency": SHARES, "kernels.exposed_feed": TENTHS,
-            "memories.dram.efficiency": (0.8, 0.833, 0.85, 0.87, 0.9),
+            "cores.mma_efficiency": SHARES, "memories.dram.efficiency": (0.8, 0.833, 0.85, 0.87, 0.9),
         },
         (("deepbench", "V100-SXM2 (DGX-1)", HALF),),
     ),
     "t4": Fit(
         {
-            "kernels.exposed_feed": TENTHS, "memories.dram.efficiency": (0.8, 0.85, 0.88, 0.9, 0.92, 0.95),
+            "kernels.exposed_feed": TENTHS,
             "power.core_cycle": _nanojoules(0.35, 0.4, 0.45, 0.5, 0.55),
         },
         (("deepbench", "T4", HALF),),
@@ -107,7 +106,7 @@ class Rows:
 
     work: nmsim.Workload
     measured_s: np.ndarray
-    overhead_s: float
+    overhead_s: np.ndarray
     family: np.ndarray
 
     def errors(self, arch: AnyArch) -> list[float]:
@@ -142,7 +141,7 @@ def rows_of(table: Path, source: str, device: str, dtypes: tuple[str, ...], part
         {"m": m, "n": n, "k": k, "pattern": patterns, "operand": ["A"] * len(m), "dtype": types}, name=source
     )
     family = np.array([f"{dtype} {min(pattern.count(':'), 2)}" for pattern, dtype in zip(patterns, types, strict=True)])
-    overhead = settings.overhead_s(set_name(source, device, dtypes[0], "dense"))
+    overhead = np.array([settings.overhead_s(set_name(source, device, dtype, "dense")) for dtype in types])
     return Rows(work, np.array(list(fastest.values())), overhead, family)
 
 

@@ -48,18 +48,27 @@ class SparseKernels(Spec):
     mma_efficiency: Ratio | None = None
 
 
+Direction = Literal["FF", "BP", "WU"]
+
+
 class Winograd(Spec):
     """Kernels of 3 x 3 convolutions of stride 1 by Winograd's algorithm, which multiplies less."""
 
     dtypes: list[Dtype]
+    directions: list[Direction]
     gain: Annotated[float, Field(ge=1)] = Field(
         description="multiplications saved: 2.25 for F(2 x 2, 3 x 3), 36 of a tile of outputs against 16"
     )
-    efficiency: Ratio = Field(description="share of its rate that the main loop issues, beside mma_efficiency")
-    channels: Count = Field(default=1, description="fewest channels, in and out, from which weight gradients have it")
-
-
-Direction = Literal["FF", "BP", "WU"]
+    efficiency: Ratio = Field(
+        default=1.0, description="share of its rate that the main loop issues, beside mma_efficiency"
+    )
+    maps: Annotated[float, Field(ge=0)] = Field(
+        default=0.0,
+        description="elements that kernels of their own write for one of a map, and the products read, or the other "
+        "way round; 0 where the kernel that multiplies transforms",
+    )
+    weights: Annotated[float, Field(ge=0)] = Field(default=0.0, description="as `maps`, for one of the weights")
+    launches: Count = 1
 
 
 class Convolutions(Spec):
@@ -67,7 +76,7 @@ class Convolutions(Spec):
 
     tiles: Annotated[list[Tile], Field(min_length=1)]
     gradient_tiles: Annotated[list[Tile], Field(min_length=1)] | None = Field(
-        default=None, description="tiles of input gradients on tensor cores; as `tiles` if left out"
+        default=None, description="tiles of weight gradients, and of input gradients on tensor cores; as `tiles` if left out"
     )
     narrow: list[Tile] = Field(default=[], description="tiles for products that fit into their shorter side only")
     split_k: Annotated[list[Count], Field(min_length=1)] = Field(default=[1], description="of weight gradients")
@@ -88,10 +97,7 @@ class Convolutions(Spec):
         description="directions in which the output's gradient in 16 bits and fewer is copied to a layout with "
         "channels last, where a kernel has more than one tap",
     )
-    winograd: Winograd | None = None
-    launches: dict[Direction, Count] = Field(
-        default={}, description="kernels of a convolution: packing, multiplying, summing up; 1 where left out"
-    )
+    winograd: dict[str, Winograd] = {}
 
 
 class Kernels(Spec):

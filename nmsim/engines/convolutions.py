@@ -2,9 +2,10 @@
 
 Forward and input-gradient kernels (implicit GEMM) have few tiles and do not split the reduction. A step of the main
 loop of tensor cores, and a tile of a weight gradient, lies within one tap, so that few channels are padded. 3 x 3
-kernels of stride 1 may go by Winograd's algorithm, which multiplies `gain` times less. The gradient of the input of a
-strided convolution is cleared by a kernel of its own, since outputs do not reach all of it. A 1 x 1 kernel of stride
-s meets every s-th row of a map and passes over the others.
+kernels of stride 1 may go by Winograd's algorithm, which multiplies `gain` times less; its transforms are done by the
+kernel that multiplies, or by others that write their results to DRAM. The gradient of the input of a strided
+convolution is cleared by a kernel of its own, since outputs do not reach all of it. A 1 x 1 kernel of stride s meets
+every s-th row of a map and passes over the others.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from nmsim.arch.gpu import Kernels
+from nmsim.arch.gpu import Kernels, Winograd
 from nmsim.arch.schema import TensorCoreArch
+from nmsim.engines.gpu_traffic import Kernel
 from nmsim.engines.products import Products
 from nmsim.engines.tiling import ceil_div
 from nmsim.workloads.optable import DTYPES, STAGES
@@ -62,31 +64,29 @@ def rows_met(whole: np.ndarray, met: np.ndarray) -> np.ndarray:
     return np.sqrt(whole * np.minimum(whole, met))
 
 
-def winograd_offered(arch: TensorCoreArch, p: Products) -> np.ndarray:
+def winograd_offered(how: Winograd, arch: TensorCoreArch, p: Products) -> np.ndarray:
     """The 3 x 3 convolutions of stride 1 for which there are such kernels (boolean [ops]).
 
     At stride 1 the operand that is counted without im2col has about as many elements as there are positions and
     channels; at stride 2 four times as many.
     """
-    conv = arch.kernels.conv
-    if conv is None or conv.winograd is None:
-        return np.zeros(len(p.m), dtype=bool)
     update = p.stage == STAGES.index("WU")
-    one, other = channels(p)
     positions = np.where(update, p.k, p.m)
-    dense = (p.inserted <= p.m) & ((p.stage == STAGES.index("BP")) | (p.a.elements < 2.0 * positions * one * p.count))
-    wide = ~update | (np.minimum(one, other) >= conv.winograd.channels)
-    typed = np.isin(p.dtype, [DTYPES.index(name) for name in conv.winograd.dtypes])
-    return own_kernels(arch.kernels, p) & (p.taps == SQUARE) & dense & wide & typed
+    back = p.stage == STAGES.index("BP")
+    dense = (p.inserted <= p.m) & (back | (p.a.elements < 2.0 * positions * channels(p)[0] * p.count))
+    typed = np.isin(p.dtype, [DTYPES.index(name) for name in how.dtypes])
+    typed &= np.isin(p.stage, [STAGES.index(stage) for stage in how.directions])
+    return own_kernels(arch.kernels, p) & (p.taps == SQUARE) & dense & typed
 
 
-def by_winograd(arch: TensorCoreArch, p: Products, offered: np.ndarray) -> Products:
-    """The same products at the rate that Winograd's algorithm has, with its efficiency for that of the direction."""
-    conv = arch.kernels.conv
-    if conv is None or conv.winograd is None:
-        return p
-    gain = conv.winograd.gain * conv.winograd.efficiency / efficiency(arch, p)
-    return replace(p, rate=np.where(offered, p.rate * gain, p.rate))
+def by_winograd(how: Winograd, arch: TensorCoreArch, p: Products) -> tuple[Products, np.ndarray]:
+    """The same products at the rate that Winograd's algorithm has, with its efficiency for that of the direction, and
+    the bytes [ops] that transforms outside of the kernel that multiplies write and read."""
+    update = p.stage == STAGES.index("WU")
+    maps = p.a.dram_bytes + np.where(update, p.b.dram_bytes, p.c_bytes)
+    weights = np.where(update, p.c_bytes, p.b.dram_bytes)
+    gain = how.gain * how.efficiency / efficiency(arch, p)
+    return replace(p, rate=p.rate * gain), 2.0 * (how.maps * maps + how.weights * weights)
 
 
 def efficiency(arch: TensorCoreArch, p: Products) -> np.ndarray:
@@ -103,28 +103,24 @@ def efficiency(arch: TensorCoreArch, p: Products) -> np.ndarray:
     return share
 
 
-def copied(arch: TensorCoreArch, p: Products) -> np.ndarray:
-    """Bytes that kernels beside that of a convolution read and write [ops].
+def copied(arch: TensorCoreArch, p: Products) -> tuple[np.ndarray, np.ndarray]:
+    """Bytes that kernels beside that of a convolution read and write, and how many kernels these are [ops].
 
     They change the layout of the output's gradient. The input gradient of a strided convolution is cleared before, so
     that what its kernel meets is written twice.
     """
     kernels, conv = arch.kernels.conv, own_kernels(arch.kernels, p)
     if kernels is None or not conv.any():
-        return np.zeros(len(p.m))
+        return np.zeros(len(p.m)), np.zeros(len(p.m))
     met = p.m * p.n * p.count * p.a.width
     written = np.where(p.taps == 1, rows_met(p.c_bytes, met), p.c_bytes)
-    cleared = np.where(conv & (p.inserted > p.m), written, 0.0)
+    cleared = conv & (p.inserted > p.m)
     packed = conv & np.isin(p.stage, [STAGES.index(stage) for stage in kernels.packed])
     packed &= (p.taps > 1) & on_tensor_cores(p)
     gradient = np.where(p.stage == STAGES.index("WU"), p.b.dram_bytes, p.a.dram_bytes)
-    return cleared + np.where(packed, 2.0 * gradient, 0.0)
+    return np.where(cleared, written, 0.0) + np.where(packed, 2.0 * gradient, 0.0), cleared + 1.0 * packed
 
 
-def launches(arch: TensorCoreArch, p: Products) -> np.ndarray:
-    """Kernels that each product starts [ops]: 1, or those of a convolution in its direction."""
-    conv, number = own_kernels(arch.kernels, p), np.ones(len(p.m))
-    if arch.kernels.conv is not None:
-        for stage, count in arch.kernels.conv.launches.items():
-            number = np.where(conv & (p.stage == STAGES.index(stage)), float(count), number)
-    return number
+def summed_up(arch: TensorCoreArch, p: Products, kernel: Kernel) -> np.ndarray:
+    """Kernels that add the partial sums of weight gradients [ops]: 1 where a reduction is split, else 0."""
+    return (own_kernels(arch.kernels, p) & (np.asarray(kernel.split_k) > 1)).astype(float)

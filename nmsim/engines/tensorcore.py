@@ -31,10 +31,10 @@ from nmsim.engines.convolutions import (
     by_winograd,
     copied,
     efficiency,
-    launches,
     on_tensor_cores,
     own_kernels,
     prepared,
+    summed_up,
     winograd_offered,
 )
 from nmsim.engines.gpu_traffic import (
@@ -69,7 +69,7 @@ class Run:
 
 def evaluate(arch: TensorCoreArch, p: Products) -> Timing:
     """Time, traffic and chosen kernel of each product; dense where that is faster than skipping."""
-    moved, p = copied(arch, p), prepared(arch, p)
+    (moved, started), p = copied(arch, p), prepared(arch, p)
     kernel, cycles = choose(arch, p)
     idle = np.zeros(len(p.m), dtype=bool)
     if len(sparse := np.flatnonzero(p.side > 0)):
@@ -79,23 +79,42 @@ def evaluate(arch: TensorCoreArch, p: Products) -> Timing:
         p = dense_where(p, idle)
         for mine, theirs in zip(vars(kernel).values(), vars(other).values(), strict=True):
             mine[idle] = theirs[idle[sparse]]
-    if arch.kernels.conv is not None and (offered := winograd_offered(arch, p)).any():
-        fewer = by_winograd(arch, p, offered)
-        other, fewer_cycles = choose(arch, fewer)
-        gains = offered & (fewer_cycles < choose(arch, p)[1])
-        p = replace(p, rate=np.where(gains, fewer.rate, p.rate))
-        pairs = zip(vars(other).values(), vars(kernel).values(), strict=True)
-        kernel = Kernel(*(np.where(gains, x, y) for x, y in pairs))
+    started = started + 1.0 + summed_up(arch, p, kernel)
+    p = _by_winograd(arch, p, kernel, cycles, moved, started)
     run = execute(arch, p, kernel)
     run.fall.plus("operand_feed", moved / (_dram_bandwidth(arch) / arch.clock))
     run.dram["a"] = run.dram["a"] + moved
-    run.fall.plus("launch", launches(arch, p) * arch.launch.seconds * arch.clock)
+    run.fall.plus("launch", started * arch.launch.seconds * arch.clock)
     plan = {name: np.asarray(value) for name, value in vars(kernel).items()} | {"ran_dense": idle}
     return Timing(
         run.fall.causes, run.dram, run.l2, plan,
         executed=p.executed, useful=p.useful, padded=run.padded, peak=arch.cores.count * p.rate,
         lane_ops=widening(arch, p, kernel), busy=run.busy, voltage=voltage(arch, run.work, run.slowed),
     )  # fmt: skip
+
+
+def _by_winograd(
+    arch: TensorCoreArch, p: Products, kernel: Kernel, cycles: np.ndarray, moved: np.ndarray, started: np.ndarray
+) -> Products:
+    """The products, those at another rate that Winograd's algorithm finishes earlier.
+
+    Its kernels, their cycles, the bytes that others move and the launches are written into the arrays given [ops].
+    """
+    rate = p.rate.copy()
+    for how in arch.kernels.conv.winograd.values() if arch.kernels.conv is not None else ():
+        if not len(rows := np.flatnonzero(winograd_offered(how, arch, p))):
+            continue
+        mine = fleet.take(arch, rows)
+        fewer, transformed = by_winograd(how, mine, take(p, rows))
+        other, fewer_cycles = choose(mine, fewer)
+        launches = how.launches + summed_up(mine, fewer, other)
+        saved = cycles[rows] - fewer_cycles + (started[rows] - launches) * mine.launch.seconds * mine.clock
+        saved = saved + (moved[rows] - transformed) / (_dram_bandwidth(mine) / mine.clock)
+        gains = saved > 0
+        found = (*vars(other).values(), fewer.rate, fewer_cycles, transformed, launches)
+        for new, old in zip(found, (*vars(kernel).values(), rate, cycles, moved, started), strict=True):
+            old[rows[gains]] = new[gains]
+    return replace(p, rate=rate)
 
 
 def choose(arch: TensorCoreArch, p: Products) -> tuple[Kernel, np.ndarray]:
@@ -145,7 +164,7 @@ def _tiles(kernels: Kernels, p: Products) -> dict[tuple[int, int], np.ndarray]:
     transposed = [(wide, high) for high, wide in sparse_tiles]
     conv = own_kernels(kernels, p)
     narrow = kernels.conv.narrow if kernels.conv is not None else []
-    back = conv & on_tensor_cores(p) & (p.stage == STAGES.index("BP"))
+    back = conv & ((p.stage == STAGES.index("WU")) | (p.stage == STAGES.index("BP")) & on_tensor_cores(p))
     special = conv | np.isin(p.dtype, [DTYPES.index(name) for name in kernels.tiles_of])
     found: dict[tuple[int, int], np.ndarray] = {}
     offers: list[tuple[Sequence[Sequence[int]], np.ndarray]] = [

@@ -103,19 +103,21 @@ def _family(pattern: Pattern, kernel: str) -> str:
 
 def _variants(table: Table) -> np.ndarray:
     """What tells kernels of one family apart [rows]: `tn` for the layouts of A and B of a dense product where the
-    kernel's name ends with TN, `v64` for the height of blocks where the notes of an n:m one say V=64; else empty.
+    kernel's name ends with TN, `tn_pow2` where k is a power of two as well, `v64` for the height of blocks where the
+    notes of an n:m one say V=64; else empty.
 
-    Blocks in which every m elements keep all their columns bind no mask, but the tiles of the kernel.
+    Operands along k have rows k apart in memory. Blocks in which every m elements keep all their columns bind no mask, but the tiles of the kernel.
     """
     kinds = {text: Pattern.parse(text).kind for text in dict.fromkeys(_patterns(table))}
-    said = zip(_patterns(table), table.words("kernel"), table.words("notes"), strict=True)
-    return np.array([_variant(kinds[pattern], kernel, notes) for pattern, kernel, notes in said], dtype=object)
+    said = zip(_patterns(table), table.words("kernel"), table.words("notes"), table.wholes("K").tolist(), strict=True)
+    return np.array([_variant(kinds[pattern], kernel, notes, k) for pattern, kernel, notes, k in said], dtype=object)
 
 
-def _variant(kind: str, kernel: str, notes: str) -> str:
+def _variant(kind: str, kernel: str, notes: str, k: int) -> str:
     if kind == "dense":
         layouts = re.search(r" ([NT][NT])$", kernel)
-        return layouts[1].lower() if layouts else ""
+        name = layouts[1].lower() if layouts else ""
+        return f"{name}_pow2" if name == "tn" and k.bit_count() == 1 else name
     height = re.search(r"\bV=(\d+)\b", notes) if kind == "nm" else None
     return f"v{height[1]}" if height else ""
 
