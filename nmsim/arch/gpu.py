@@ -76,7 +76,8 @@ class Convolutions(Spec):
 
     tiles: Annotated[list[Tile], Field(min_length=1)]
     gradient_tiles: Annotated[list[Tile], Field(min_length=1)] | None = Field(
-        default=None, description="tiles of weight gradients, and of input gradients on tensor cores; as `tiles` if left out"
+        default=None,
+        description="tiles of weight gradients, and of input gradients on tensor cores; as `tiles` if left out",
     )
     narrow: list[Tile] = Field(default=[], description="tiles for products that fit into their shorter side only")
     split_k: Annotated[list[Count], Field(min_length=1)] = Field(default=[1], description="of weight gradients")

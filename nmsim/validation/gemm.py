@@ -103,10 +103,10 @@ def _family(pattern: Pattern, kernel: str) -> str:
 
 def _variants(table: Table) -> np.ndarray:
     """What tells kernels of one family apart [rows]: `tn` for the layouts of A and B of a dense product where the
-    kernel's name ends with TN, `tn_pow2` where k is a power of two as well, `v64` for the height of blocks where the
-    notes of an n:m one say V=64; else empty.
+    kernel's name ends with TN, `tn_pow2` where k, the stride of its rows, is a power of two as well, `v64` for the
+    height of blocks where the notes of an n:m one say V=64; else empty.
 
-    Operands along k have rows k apart in memory. Blocks in which every m elements keep all their columns bind no mask, but the tiles of the kernel.
+    Blocks in which every m elements keep all their columns bind no mask, but the tiles of the kernel.
     """
     kinds = {text: Pattern.parse(text).kind for text in dict.fromkeys(_patterns(table))}
     said = zip(_patterns(table), table.words("kernel"), table.words("notes"), table.wholes("K").tolist(), strict=True)

@@ -74,8 +74,8 @@ def test_tiles_of_a_weight_gradient_lie_within_a_tap():
     wave = 128 * 128 * 1024 / 512
     for aligned, tiles in ((64, 5), (1, 3)):
         arch = gpu(
-            cores__mma_efficiency=1, cores__count=1, kernels__conv__gradient_tiles=[[128, 128]], kernels__conv__split_k=[1],
-            kernels__conv__aligned__WU=aligned,
+            cores__mma_efficiency=1, cores__count=1, kernels__conv__gradient_tiles=[[128, 128]],
+            kernels__conv__split_k=[1], kernels__conv__aligned__WU=aligned,
         )  # fmt: skip
         assert busy(nmsim.simulate(arch, conv("WU", 1, 32, 32, 128, 3, "fp16")), arch) == pytest.approx(tiles * wave)
 

@@ -143,7 +143,8 @@ def test_a_library_of_its_own_holds_for_its_data_set_only(write):
 
 
 def test_kernels_of_one_data_set_may_have_libraries_of_their_own(write):
-    """Layouts stand at the end of a kernel's name, heights of blocks in the notes: one data set, predicted in parts."""
+    """Layouts stand at the end of a kernel's name (every k here is a power of two), heights of blocks in the notes: one
+    data set, predicted in parts."""
     said = [
         *({"kernel": f"cuBLAS {layouts}", "notes": ""} for layouts in ("NN", "TN", "NT", "TN")),
         *({"kernel": "Spatha", "notes": f"V={v} tile"} for v in (64, 128, 64, 32)),
@@ -152,7 +153,7 @@ def test_kernels_of_one_data_set_may_have_libraries_of_their_own(write):
     directory = write("measured_gemm.csv", table)
     (directory / "libraries.yaml").write_text(
         "kind: libraries\nlibraries:\n"
-        '  "own_*_dense_tn": {overrides: {kernels.dram_efficiency: 0.5}, assumed: "a test"}\n'
+        '  "own_*_dense_tn_pow2": {overrides: {kernels.dram_efficiency: 0.5}, assumed: "a test"}\n'
         '  "own_*_2:4_spatha_v64": {overrides: {kernels.sparse.tiles: [[64, 64]]}, assumed: "a test"}\n'
     )
     dense, sparse = validate(directory).sets
@@ -167,6 +168,19 @@ def test_kernels_of_one_data_set_may_have_libraries_of_their_own(write):
         others = np.concatenate([p.predicted_s / p.points.measured_s for p in data_set.parts if p is not part])
         np.testing.assert_allclose(others, 1)
         assert (part.predicted_s > 1.01 * part.points.measured_s).any()
+
+
+def test_products_along_k_are_told_apart_by_their_stride(write):
+    """Rows of A are k apart; of 512, 1530 and 2560 with A along k the first is a power of two, with A along m none is
+    told apart."""
+    k = [512, 1530, 2560, 4096]
+    table = [
+        row | {"K": each, "kernel": f"cuBLAS {layouts}"}
+        for row, each, layouts in zip(rows(), k, ("TN", "TN", "TN", "NN"), strict=True)
+    ]
+    (found,) = validate(write("measured_gemm.csv", table)).sets
+    lines = {part.points.kernels: part.points.lines.tolist() for part in found.parts}
+    assert lines == {"tn_pow2": [2], "tn": [3, 4], "nn": [5]}
 
 
 @pytest.mark.parametrize(("speedup", "within"), [(40, False), (60, True)])
