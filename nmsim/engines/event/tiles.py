@@ -3,8 +3,10 @@
 The plan gives the tile of outputs that the accumulators keep, the order in which tiles are finished, and what is
 fetched again (`tiling.refetches`). A tile is cut further where its operands exceed half a buffer (along k), or where
 an op has fewer than PIECES tiles, along the dimension that leaves least to wait for: a cut along k ends with a whole
-tile of C to store, one along n begins with a whole tile of A to load, one along m with one of B (not for stationary
-operands, which are loaded once per tile). A tile takes the cycles that one more of its kind adds to an op.
+tile of C to store, one along n begins with a whole tile of A to load, one along m with one of B (not through a tile of
+stationary operands, which are loaded once for it). Where a tile has not work for all of several arrays, those above
+each other that they work on side by side are taken as one, and may be cut apart again. A tile takes the cycles that one
+more of its kind adds to an op.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ FLAT = 4096
 class Grid:
     """The tiles of each op [ops], seen so that what is stationary is B (m and n exchanged where A is).
 
-    `cycles` of a tile of full or last height and full or last width [2, 2, ops]; `fill` cycles before the first.
+    `beside` of the plan's tiles above each other are one here. `cycles` of a tile of full or last height and full or
+    last width [2, 2, ops]; `fill` cycles before the first.
     """
 
     view: Products
