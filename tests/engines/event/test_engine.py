@@ -14,6 +14,7 @@ from nmsim.engines.event.engine import build, simulate
 from nmsim.engines.event.others import in_whole_cycles
 from nmsim.engines.event.result import EventResult
 from nmsim.engines.event.stream import Piece
+from nmsim.engines.tiling import Turns, side_by_side
 from nmsim.errors import UnsupportedError
 from nmsim.workloads.optable import Workload
 from tests.engines.test_laws import random_products
@@ -125,6 +126,15 @@ def test_weight_gradients_on_several_arrays_overlap_their_loads(model: str, reci
     result = simulate(machine("tpu_v4_like"), work, overlap=False)
     analytic = float(result.analytic_cycles @ result.workload["repeat"])
     assert analytic == pytest.approx(result.cycles, rel=0.03), result.by_reason()
+
+
+def test_arrays_without_work_in_a_tile_share_the_next_one():
+    """Eight arrays of 128 x 128, stationary: a tile of 512 columns has 4 folds, so that two tiles above each other are
+    worked on side by side; one of 1024 has 8. B that does not stay on chip serves one tile alone."""
+    one, tile_m = np.ones(3), np.full(3, 128.0)
+    tile_n, keep_b = np.array([512.0, 1024.0, 512.0]), np.array([True, True, False])
+    found = side_by_side(machine("tpu_v4_like"), Turns(one, one), tile_m, tile_n, keep_b, True)
+    assert found.tolist() == [2, 1, 1]
 
 
 def test_pieces_of_lanes_take_whole_cycles_of_dram():
