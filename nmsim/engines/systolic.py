@@ -13,12 +13,15 @@ from nmsim.arch.capability import SIDES
 from nmsim.arch.schema import ACCUMULATOR_BYTES, SystolicArch
 from nmsim.engines.dataflows import Passes, interleavings, output_stationary, stationary_operand
 from nmsim.engines.products import Products, dense_where, take, transposed
-from nmsim.engines.tiling import ORDERS, Turns, fits, refetches, tile_columns, tile_rows
-from nmsim.engines.timing import Timing, Waterfall, total
+from nmsim.engines.tiling import ORDERS, Turns, fits, refetches, side_by_side, tile_columns, tile_rows, with_ends
+from nmsim.engines.timing import Timing, Waterfall
 
 DATAFLOWS = ("os", "ws", "is")
 RESIDENT = np.array(["", "A", "B", "A B"], dtype=object)
 """Operands that stay on chip until they are done with, by 1 for A plus 2 for B."""
+
+WORTH = 0.01
+"""Share of its time that a higher tile must save at its ends: low ones take finer turns at DRAM in between."""
 
 
 @dataclass(frozen=True)
@@ -65,19 +68,22 @@ def evaluate(arch: SystolicArch, p: Products, plan: Plan | None = None) -> Timin
 
 
 def choose(arch: SystolicArch, p: Products) -> Plan:
-    """The fastest plan of each op, the one with the least DRAM traffic where times are equal."""
+    """The fastest plan of each op; of those that take equally long the one with the least DRAM traffic, of those the
+    one with the lowest tile unless another hides its first loads and its last store better."""
     size = len(p.m)
-    best_time, best_bytes = np.full(size, np.inf), np.full(size, np.inf)
+    best_time, best_bytes, best_ends = (np.full(size, np.inf) for _ in range(3))
     plan = Plan(*(np.zeros(size) for _ in fields(Plan)))
     for dense in (0, 1) if p.side.any() else (0,):
         executed = dense_where(p, p.side > 0) if dense else p
         for name in arch.array.allowed:
-            for candidate, time, traffic in _candidates(arch, executed, name, dense):
-                better = (time < best_time) | ((time == best_time) & (traffic < best_bytes))
+            for candidate, time, traffic, ends in _candidates(arch, executed, name, dense):
+                less = (traffic < best_bytes) | ((traffic == best_bytes) & (ends < best_ends * (1 - WORTH)))
+                better = (time < best_time) | ((time == best_time) & less)
                 if not better.any():
                     continue
                 best_time = np.where(better, time, best_time)
                 best_bytes = np.where(better, traffic, best_bytes)
+                best_ends = np.where(better, ends, best_ends)
                 for f in fields(Plan):
                     np.copyto(getattr(plan, f.name), getattr(candidate, f.name), where=better)
     coded = ("dataflow", "order", "dense", "keep_a", "keep_b")
@@ -87,25 +93,31 @@ def choose(arch: SystolicArch, p: Products) -> Plan:
 
 def _candidates(
     arch: SystolicArch, p: Products, name: str, dense: int
-) -> Iterator[tuple[Plan, np.ndarray, np.ndarray]]:
-    """The plans of a dataflow, with the cycles and the DRAM bytes [ops] that each takes."""
+) -> Iterator[tuple[Plan, np.ndarray, np.ndarray, np.ndarray]]:
+    """The plans of a dataflow, with the cycles and the DRAM bytes [ops] that each takes, and the cycles with its
+    first loads and its last store."""
     view = transposed(p) if name == "is" else p
     turns, cycles = Turns(np.ones(len(p.m)), np.ones(len(p.m))), np.zeros(len(p.m))
+    able = (view.side != SIDES.index("A")) | (name == "os" or skips_streamed_zeros(arch))
+    sizes = [x.dram_bytes + x.dram_metadata for x in (view.a, view.b)]
     if name == "os":
         turns, cycles = _turns(arch, view)
     for tile_m in tile_rows(arch, view, turns):
         if name != "os":
             cycles = on_chip(arch, view, stationary_operand(arch, view, tile_m)).cycles
-            if not skips_streamed_zeros(arch):
-                cycles = np.where(view.side == SIDES.index("A"), np.inf, cycles)
         for order, letters in enumerate(ORDERS):
             tile_n = tile_columns(arch, view, turns, tile_m, letters)
             kept = fits(view, tile_m, tile_n, letters)
-            traffic = total(_dram(view, tile_m, tile_n, *kept))
+            a_times, b_times = refetches(view, tile_m, tile_n, *kept)
+            loads = sizes[0] * a_times, sizes[1] * b_times
+            traffic = loads[0] + loads[1] + view.c_bytes
+            time = np.where(able, _with_dram(arch, cycles, traffic), np.inf)
+            high = tile_m * side_by_side(arch, turns, tile_m, tile_n, kept[1], name != "os")
+            ends = with_ends(view, high, tile_n, loads, letters, cycles, _dram_bytes_per_cycle(arch))
             codes = (np.full(len(p.m), code) for code in (DATAFLOWS.index(name), order, dense))
             dataflow, order_codes, dense_codes = codes
             plan = Plan(dataflow, tile_m, tile_n, order_codes, turns.m, turns.n, dense_codes, *kept)
-            yield (plan.transposed() if name == "is" else plan), _with_dram(arch, cycles, traffic), traffic
+            yield (plan.transposed() if name == "is" else plan), time, traffic, np.maximum(ends, time)
 
 
 def _turns(arch: SystolicArch, p: Products) -> tuple[Turns, np.ndarray]:

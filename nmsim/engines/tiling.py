@@ -43,12 +43,16 @@ def tile_rows(arch: SystolicArch, p: Products, turns: Turns) -> Iterator[np.ndar
 def tile_columns(arch: SystolicArch, p: Products, turns: Turns, tile_m: np.ndarray, order: str) -> np.ndarray:
     """The widest tile [ops] of that height whose 32-bit sums fit the accumulators, in steps of the smallest.
 
-    Walking along a stripe of columns (`nm`), it is also no wider than a stripe of B that fits its buffer.
+    Walking along a stripe of columns (`nm`), it is also no wider than a stripe of B that fits its buffer; where all of
+    A stays, which no width makes costlier, only as wide as gives each array a part of the stripe: B comes in short
+    stripes then, and little of it has to be there before the work begins.
     """
     columns = arch.array.columns * turns.n
     widest = usable(arch.memories, arch.memories.c_buffer) / (ACCUMULATOR_BYTES * tile_m)
     if order == "nm":
-        widest = np.minimum(widest, p.n * p.b.room / footprint(p.b, p.count))
+        a_size, b_size = (footprint(x, p.count) for x in (p.a, p.b))
+        least = columns * ceil_div(arch.array.count / p.count, ceil_div(p.m, tile_m))
+        widest = np.minimum(np.minimum(widest, p.n * p.b.room / b_size), np.where(a_size <= p.a.room, least, np.inf))
     return np.clip(np.floor(widest / columns) * columns, columns, ceil_div(p.n, columns) * columns)
 
 
@@ -72,6 +76,42 @@ def refetches(
     C is written once.
     """
     return np.where(keep_a, 1.0, ceil_div(p.n, tile_n)), np.where(keep_b, 1.0, ceil_div(p.m, tile_m))
+
+
+def side_by_side(
+    arch: SystolicArch, turns: Turns, tile_m: np.ndarray, tile_n: np.ndarray, keep_b: np.ndarray, whole_stripes: bool
+) -> np.ndarray:
+    """How many tiles above each other several arrays work on at a time [ops], where one has not work for all of them.
+
+    An array takes a fold of a tile, or with `whole_stripes` (stationary operands) all its rows; B must stay on chip to
+    serve several stripes, and the sums of all have to fit.
+    """
+    ones = np.ones(len(tile_m))
+    if arch.array.count == 1:
+        return ones
+    high = ones if whole_stripes else ceil_div(tile_m, arch.array.rows * turns.m)
+    wanted = ceil_div(arch.array.count / (high * ceil_div(tile_n, arch.array.columns * turns.n)), 1.0)
+    room = np.floor(usable(arch.memories, arch.memories.c_buffer) / (ACCUMULATOR_BYTES * tile_m * tile_n))
+    return np.where(keep_b, np.clip(room, 1.0, wanted), ones)
+
+
+def with_ends(
+    p: Products, tile_m: np.ndarray, tile_n: np.ndarray, loads: tuple[np.ndarray, np.ndarray], order: str,
+    cycles: np.ndarray, bytes_per_cycle: float,
+) -> np.ndarray:  # fmt: skip
+    """Cycles [ops] of the array (`cycles`) with the first loads and the last store, of `loads` bytes of A and B in all.
+
+    What the first tile needs, and what the first stripe needs, must be there before the tiles after it begin, and the
+    last tile is stored when all is computed: the longest path through a max-plus pipeline (as in
+    `nmsim/engines/recurrence.py`) whose pieces are whole tiles.
+    """
+    rows, columns = ceil_div(p.m, tile_m), ceil_div(p.n, tile_n)
+    stripes, tiles = (rows if order == "mn" else columns) * p.count, rows * columns * p.count
+    a, b = footprint(p.a, p.count), footprint(p.b, p.count)
+    stripe = loads[0] / stripes + b if order == "mn" else a + loads[1] / stripes
+    of_stripe = stripe / bytes_per_cycle - cycles / stripes
+    of_tile = (a / rows + b / columns) / bytes_per_cycle - cycles / tiles
+    return cycles + np.maximum(np.maximum(of_stripe, of_tile), 0.0) + p.c_bytes / tiles / bytes_per_cycle
 
 
 def footprint(operand: Operand, count: np.ndarray) -> np.ndarray:

@@ -205,10 +205,7 @@ class _Run:
         return row if alike and self.ops[row].ready else -1
 
     def _memory(self, stream: Stream) -> Memory:
-        per_cycle = others.bytes_per_cycle(self.arch)
-        if isinstance(self.arch, TensorCoreArch):
-            parts = self.arch.kernels if stream.unit == "cores" else self.arch.vector
-            per_cycle *= parts.dram_efficiency
+        per_cycle = others.bytes_per_cycle(self.arch, stream.unit)
         return Memory(Fraction(per_cycle).limit_denominator(FINEST), self.arch.memories.dram.channels)
 
 

@@ -3,6 +3,8 @@ lanes."""
 
 from __future__ import annotations
 
+from math import ceil
+
 import numpy as np
 
 from nmsim.arch.schema import ACCUMULATOR_BYTES, SystolicArch, TensorCoreArch
@@ -13,6 +15,9 @@ from nmsim.workloads.optable import Workload
 
 PIECES = 32
 """Least number of pieces of an op of lanes, and slices of a wave (or of all waves, where they are more)."""
+
+SHORTEST = 8
+"""Cycles of DRAM below which the larger transfer of a piece of lanes is not cut on."""
 
 
 def kernels(arch: TensorCoreArch, work: Workload, timing: Timing) -> list[Stream]:
@@ -29,8 +34,7 @@ def kernels(arch: TensorCoreArch, work: Workload, timing: Timing) -> list[Stream
     parts = ceil_div(m, tile_m) * ceil_div(n, tile_n) * count * split
     waves = ceil_div(parts, float(arch.cores.count))
     resident = np.maximum(np.floor(arch.kernels.accumulators / (tile_m * tile_n * ACCUMULATOR_BYTES)), 1.0)
-    per_cycle = bytes_per_cycle(arch) * arch.kernels.dram_efficiency
-    writing = timing.dram["c"] / per_cycle / resident
+    writing = timing.dram["c"] / bytes_per_cycle(arch, "cores") / resident
     cores = cores - np.where(
         causes.get("dram", np.zeros(len(work))) > 0, 0.0, np.minimum(writing, causes["fill_drain"])
     )
@@ -66,14 +70,31 @@ def lanes(arch: SystolicArch | TensorCoreArch, work: Workload, timing: Timing) -
     writes_indices = work.is_stage("PRUNE")
     out = dram["c"] + np.where(writes_indices, dram["metadata"], 0.0)
     elements = work["m"].astype(float) * work["n"] * work["count"]
-    units = _units(arch, work)
+    units, per_cycle = _units(arch, work), bytes_per_cycle(arch, "lanes")
     found = []
     for i in range(len(work)):
         read = int(total(dram)[i] - out[i]) if i < len(out) else 0
         whole = Piece(read, int(cycles[i]), int(out[i]), int(elements[i]))
-        pieces = max(1, min(PIECES, max(whole.cycles, whole.load, whole.store)))
-        found.append(Stream(units[i], even(whole, pieces), lead=int(launch[i])))
+        found.append(Stream(units[i], in_whole_cycles(whole, per_cycle), lead=int(launch[i])))
     return found
+
+
+def in_whole_cycles(whole: Piece, per_cycle: float) -> tuple[Run, ...]:
+    """An op of lanes as at most PIECES pieces alike and a last one that takes the rest.
+
+    The larger transfer of a piece fills whole cycles of DRAM, an even number, so that one of half its size does too: a
+    transfer ends with a whole cycle, and what is left of it would be lost with every piece.
+    """
+    longest = max(whole.load, whole.store) / per_cycle
+    if not longest:
+        return even(whole, max(1, min(PIECES, whole.cycles)))
+    cycles = 2 * ceil(max(longest / PIECES, SHORTEST) / 2)
+    others = ceil(round(longest / cycles, 6)) - 1
+    if not others:
+        return even(whole, 1)
+    each = Piece(*(int(value * cycles / longest) for value in whole))
+    rest = Piece(*(value - others * part for value, part in zip(whole, each, strict=True)))
+    return Run((each,), others), Run((rest,), 1)
 
 
 def _units(arch: SystolicArch | TensorCoreArch, work: Workload) -> list[str]:
@@ -86,6 +107,9 @@ def _units(arch: SystolicArch | TensorCoreArch, work: Workload) -> list[str]:
     return list(names)
 
 
-def bytes_per_cycle(arch: SystolicArch | TensorCoreArch) -> float:
-    """Bytes of DRAM that streams get in a cycle."""
-    return arch.memories.dram.bandwidth * arch.memories.dram.efficiency / arch.clock
+def bytes_per_cycle(arch: SystolicArch | TensorCoreArch, unit: str = "") -> float:
+    """Bytes of DRAM that streams get in a cycle; on a GPU those of a `unit` (`cores`, or lanes) get a share of it."""
+    whole = arch.memories.dram.bandwidth * arch.memories.dram.efficiency / arch.clock
+    if not unit or isinstance(arch, SystolicArch):
+        return whole
+    return whole * (arch.kernels if unit == "cores" else arch.vector).dram_efficiency

@@ -3,8 +3,10 @@
 The plan gives the tile of outputs that the accumulators keep, the order in which tiles are finished, and what is
 fetched again (`tiling.refetches`). A tile is cut further where its operands exceed half a buffer (along k), or where
 an op has fewer than PIECES tiles, along the dimension that leaves least to wait for: a cut along k ends with a whole
-tile of C to store, one along n begins with a whole tile of A to load, one along m with one of B (not for stationary
-operands, which are loaded once per tile). A tile takes the cycles that one more of its kind adds to an op.
+tile of C to store, one along n begins with a whole tile of A to load, one along m with one of B (not through a tile of
+stationary operands, which are loaded once for it). Where a tile has not work for all of several arrays, those above
+each other that they work on side by side are taken as one, and may be cut apart again. A tile takes the cycles that one
+more of its kind adds to an op.
 """
 
 from __future__ import annotations
@@ -18,12 +20,12 @@ from nmsim.engines.dataflows import output_stationary, stationary_operand
 from nmsim.engines.event.stream import Piece, Run, Stream, merged, shared
 from nmsim.engines.products import Products, dense_where, take, transposed
 from nmsim.engines.systolic import DATAFLOWS, Plan, on_chip
-from nmsim.engines.tiling import ORDERS, Turns, ceil_div, footprint, refetches
+from nmsim.engines.tiling import ORDERS, Turns, ceil_div, footprint, refetches, side_by_side
 from nmsim.errors import UnsupportedError
 
 PIECES = 32
 """Pieces that an op is cut into where its tiles are fewer, so that the first load and the last store stay short."""
-SHORTEST = 16
+SHORTEST = 8
 """Cycles below which a piece is not cut on."""
 FLAT = 4096
 """Pieces of one product that are listed as one block of the products of an op."""
@@ -33,7 +35,8 @@ FLAT = 4096
 class Grid:
     """The tiles of each op [ops], seen so that what is stationary is B (m and n exchanged where A is).
 
-    `cycles` of a tile of full or last height and full or last width [2, 2, ops]; `fill` cycles before the first.
+    `beside` of the plan's tiles above each other are one here. `cycles` of a tile of full or last height and full or
+    last width [2, 2, ops]; `fill` cycles before the first.
     """
 
     view: Products
@@ -41,6 +44,7 @@ class Grid:
     order: str
     tile_m: np.ndarray
     tile_n: np.ndarray
+    beside: np.ndarray
     a_times: np.ndarray
     b_times: np.ndarray
     cycles: np.ndarray
@@ -71,7 +75,8 @@ def streams(arch: SystolicArch, p: Products, plan: Plan, weights: np.ndarray, na
 
 def _grid(arch: SystolicArch, p: Products, plan: Plan, name: str, order: str) -> Grid:
     turns = Turns(plan.turns_m, plan.turns_n)
-    tile_m, tile_n = np.minimum(plan.tile_m, p.m), np.minimum(plan.tile_n, p.n)
+    beside = side_by_side(arch, turns, plan.tile_m, plan.tile_n, plan.keep_b > 0, name != "os")
+    tile_m, tile_n = np.minimum(plan.tile_m * beside, p.m), np.minimum(plan.tile_n, p.n)
     last_m = p.m - (ceil_div(p.m, tile_m) - 1) * tile_m
     last_n = p.n - (ceil_div(p.n, tile_n) - 1) * tile_n
     cycles = np.array(
@@ -85,7 +90,7 @@ def _grid(arch: SystolicArch, p: Products, plan: Plan, name: str, order: str) ->
         many = np.array([[(rows - 1) * (columns - 1), rows - 1], [columns - 1, np.ones(len(rows))]])
         cycles = cycles * (whole - fill) / (np.sum(many * cycles, axis=(0, 1)) * p.count)
     a_times, b_times = refetches(p, plan.tile_m, plan.tile_n, plan.keep_a > 0, plan.keep_b > 0)
-    return Grid(p, name, order, tile_m, tile_n, a_times, b_times, np.round(cycles), np.round(fill), turns)
+    return Grid(p, name, order, tile_m, tile_n, beside, a_times, b_times, np.round(cycles), np.round(fill), turns)
 
 
 def _marginal(
@@ -144,10 +149,11 @@ class _Op:
         if fits > 1:
             return "k", min(wanted, steps)
         c = self.c_total / self.count * (self.tile_m / self.m) * (self.tile_n / self.n)
-        exposed = {"k": (c, steps), "n": (a, self.tile_n), **({"m": (b, self.tile_m)} if grid.dataflow == "os" else {})}
-        deep = {x: size for x, (size, most) in exposed.items() if most >= wanted}
-        along = min(deep, key=lambda x: deep[x]) if deep else max(exposed, key=lambda x: exposed[x][1])
-        return along, max(min(wanted, exposed[along][1]), 1)
+        rows = self.tile_m if grid.dataflow == "os" else int(grid.beside[i])
+        together = {"k": (c, steps), "n": (a, self.tile_n), "m": (b, rows)}
+        slices = {x: max(min(wanted, most), 1) for x, (_, most) in together.items()}
+        along = min(slices, key=lambda x: together[x][0] + (a + b + c - together[x][0]) / slices[x])
+        return along, slices[along]
 
 
 def _refuse(grid: Grid, i: int, name: str, a: tuple[float, float], b: tuple[float, float]) -> None:
