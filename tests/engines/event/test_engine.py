@@ -176,11 +176,11 @@ def test_a_budget_ends_with_what_was_reached():
 
 
 def test_refusals_name_op_sizes_and_what_would_fit():
-    arch = nmsim.load_arch("systolic_32x32", overrides={"memories.a_buffer": "64 B"})
+    arch = nmsim.load_arch("systolic_32x32", overrides={"memories.a_buffer": "2 KiB"})
     with pytest.raises(
-        UnsupportedError, match=r"tile of \d+ rows of operand A.*takes \d+ B.*room for 32 B; 16 rows would"
+        UnsupportedError, match=r"tile of \d+ rows of operand A.*takes \d+ B.*room for 1024 B; 512 rows would"
     ):
-        nmsim.simulate(arch, nmsim.gemm(4096, 512, 512), engine="event")
+        nmsim.simulate(arch, nmsim.gemm(8192, 32, 4096), engine="event")
     inline = nmsim.load_arch("systolic_32x32", overrides={"sparsity.weights": "inline"})
     with pytest.raises(UnsupportedError, match=r"FF: operand B .* k = \d+.*no reduction_engine on its path; give it"):
         nmsim.simulate(inline, step(), engine="event")
