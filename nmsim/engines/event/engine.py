@@ -55,7 +55,8 @@ def simulate(
 
     `overlap` lets ops run side by side where their data allow it; `extrapolate` leaves out what would only repeat (with
     the same result); after `max_tiles` pieces the simulation ends with the ops that it
-    reached. Raises UnsupportedError for a CPU, for a tile that fits no buffer, and with `strict` as analytic.
+    reached. Raises UnsupportedError for a CPU, for a tile that fits no buffer, for `max_tiles`
+    that end before any op, and with `strict` as analytic.
     """
     if not isinstance(arch, SystolicArch | TensorCoreArch):
         raise UnsupportedError(
@@ -162,6 +163,10 @@ class _Run:
             try:
                 outcome = self._outcome(group, ahead, fetched)
             except BudgetError:
+                if not done:
+                    raise UnsupportedError(
+                        f"max_tiles={self.options.max_tiles} ends within the first ops, before any result: give more"
+                    ) from None
                 partial = True
                 break
             done.append(Execution(tuple(group.rows), outcome, start, fetched, ahead))

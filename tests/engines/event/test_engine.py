@@ -173,6 +173,8 @@ def test_a_budget_ends_with_what_was_reached():
     whole = nmsim.simulate("sat_vcu1525", work, engine="event")
     assert not whole.partial
     assert result.cycles < whole.cycles
+    with pytest.raises(UnsupportedError, match="max_tiles=3 ends within the first ops"):
+        nmsim.simulate("sat_vcu1525", work, engine="event", max_tiles=3)
 
 
 def test_refusals_name_op_sizes_and_what_would_fit():
