@@ -2,11 +2,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint engines bench notebooks study-recipes study-knowledge study-sat study-headline clean
+.PHONY: help demo test lint fuzz engines bench notebooks study-recipes study-knowledge study-sat study-headline clean
 
 help:
 	@echo "make demo    install into $(VENV) and simulate a ResNet18 training step, dense against BDWP 2:8"
 	@echo "make test    install into $(VENV), lint, type-check and run the tests"
+	@echo "make fuzz    the tests of properties with new random examples, more of them"
 	@echo "make bench   time the engines, the masks and start-up"
 	@echo "make engines   the analytic beside the event engine, every model and machine, half an hour; fails beyond 3 or 10 %"
 	@echo "make notebooks  execute every notebook; a failed assertion in a cell fails it"
@@ -42,6 +43,9 @@ lint: $(VENV)/.installed-dev
 
 test: lint
 	$(BIN)/python -m pytest
+
+fuzz: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile=fuzz
 
 engines: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.bench_agreement all

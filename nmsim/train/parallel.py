@@ -22,7 +22,7 @@ Array = np.ndarray
 BLOCK_ELEMENTS = 1 << 17
 """Elements of a block; blocks depend on shapes only, never on the number of threads."""
 
-PART_MACS, LEAST_ROWS, MOST_PARTS = 1 << 22, 64, 16
+PART_MACS, LEAST_ROWS, MOST_PARTS = 1 << 22, 128, 16
 """A part of a product has at least so many multiply-accumulates and rows; there are at most so many parts."""
 
 
