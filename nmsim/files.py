@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 from collections.abc import Mapping
@@ -36,7 +37,7 @@ def write_files(directory: str | os.PathLike[str], contents: Mapping[str, bytes 
     """Write files into a directory, made if needed; if one cannot be written, none appears. Raises OSError."""
     folder = require_directory(directory)
     if named := next((folder / name for name in contents if (folder / name).is_dir()), None):
-        raise NmsimError(f"{named} is a directory; name a file in it")
+        raise IsADirectoryError(errno.EISDIR, "is a directory; name a file in it", str(named))
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     waiting = {folder / f".{name}.{os.getpid()}.tmp": folder / name for name in contents}

@@ -162,8 +162,15 @@ def at_its_line(recipe: str | os.PathLike[str], error: MisfitError) -> NmsimErro
 
 
 def recipe_of(document: Document) -> Recipe:
-    """The recipe that a file describes; raises SpecError with every mistake."""
-    return validate(Recipe, document)
+    """The recipe that a file describes; raises SpecError with every mistake.
+
+    A file whose weights or patterns decay says its `gradient`: published codes differ in it, and results with them.
+    """
+    recipe = validate(Recipe, document)
+    if (isinstance(recipe.soft, Decay) or recipe.structure) and "gradient" not in recipe.model_fields_set:
+        message = "is missing: a recipe that decays says whether weights learn by ste or autodiff, since results differ"
+        raise SpecError([document.problem(("gradient",), message)])
+    return recipe
 
 
 @cache

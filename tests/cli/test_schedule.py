@@ -27,7 +27,7 @@ def test_refused_with_its_place(refused, nmsim_, tmp_path):
     message = refused("run", "sat_vcu1525", "resnet9", "--batch", 16, *ARGS[4:], "--schedule", file)
     assert f"{file}:8:" in message
     assert "conv1 FF: it is 16,384 x 128 x 27 in the workload, not 8,192 x 128 x 27" in message
-    assert f"{tmp_path} is a directory" in refused("schedule", *ARGS, "-o", tmp_path)
+    assert f"{tmp_path}: is a directory" in refused("schedule", *ARGS, "-o", tmp_path)
     assert "no such file" in refused("run", *ARGS, "--schedule", tmp_path / "none.yaml")
     other = tmp_path / "machine.yaml"
     other.write_text("name: x\nkind: systolic\n")

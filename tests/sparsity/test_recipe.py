@@ -335,6 +335,17 @@ def test_mistakes_in_a_training_file(
     assert len(printed.splitlines()) == 1
 
 
+@pytest.mark.parametrize("decays", ["soft: {kind: decay, end: 50 %}", "structure: {kind: halving}"])
+def test_a_file_that_decays_says_its_gradient(decays: str, tmp_path: Path):
+    text = f"kind: recipe\nname: fades\nprunes: [{{stage: FF, operand: weight, direction: in}}]\n{decays}\n"
+    path = tmp_path / "fades.yaml"
+    path.write_text(text)
+    with pytest.raises(SpecError, match=r"fades\.yaml:\d+:\d+: gradient: is missing: a recipe that decays says"):
+        get_recipe(path)
+    path.write_text(f"{text}gradient: ste\n")
+    assert get_recipe(path).gradient == "ste"
+
+
 @pytest.mark.parametrize("recipe", ["srste", "{base: mdgf_linear, soft: {end: 30 %}}", "{base: asp, start: 20}"])
 def test_good_training_files(recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     path = tmp_path / "run.yaml"
