@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import numpy as np
-
 from nmsim.sparsity.groups import Mask
 from nmsim.sparsity.parts import Prune
 from nmsim.sparsity.pattern import Pattern
@@ -132,7 +130,8 @@ class Execution(Progress):
         if self.course.grows_after(self.step):
             self._dense_gradients[layer] = gradient.copy()
         if self.recipe.gradient != "ste":
-            return np.multiply(gradient, self.masks[layer, "FF"], out=gradient)
+            masked(gradient, self.masks[layer, "FF"], gradient)
+            return gradient
         if self.recipe.decay:
             used = self._used[layer, "FF"]
             if self.recipe.quantize:
