@@ -44,12 +44,15 @@ def _nanojoules(*values: float) -> tuple[str, ...]:
 
 TENTHS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 SHARES = (0.7, 0.73, 0.75, 0.8, 0.84, 0.85, 0.86, 0.87, 0.88, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 1.0)
-STEPS = (0, 50, 100, 128, 150, 175, 200, 225, 235, 250, 300, 400)
+STEPS = (0, 50, 100, 128, 150, 175, 200, 210, 220, 230, 240, 250, 300, 400)
 HALF = ("fp16", "bf16")
 
 FITS = {
     "rtx3090": Fit(
-        {"cores.mma_efficiency": SHARES, "kernels.exposed_feed": TENTHS, "kernels.sparse.step_cycles": STEPS},
+        {
+            "power.core_cycle": _nanojoules(3.0, 3.2, 3.3, 3.4, 3.5, 3.6),
+            "kernels.sparse.step_cycles": STEPS,
+        },
         (("venom", "RTX3090", HALF),),
     ),
     "rtx3060": Fit(

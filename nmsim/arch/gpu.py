@@ -126,6 +126,11 @@ class Kernels(Spec):
         description="registers of a core that hold 32-bit sums: blocks whose tiles fit together run side by side, "
         "and one computes while another fills or drains",
     )
+    step_cycles: Annotated[float, Field(ge=0)] = Field(
+        default=0.0,
+        description="cycles of a main-loop step that nothing hides in dense tiles smaller than the largest of `tiles`, "
+        "which have too few warps for it",
+    )
     exposed_feed: Share = Field(
         default=0.0,
         description="share of reading operands from shared memory that multiplications do not hide; of dense products",

@@ -192,12 +192,12 @@ def execute(arch: TensorCoreArch, p: Products, kernel: Kernel, booking: type[Wat
     even = np.maximum(parts / arch.cores.count, 0.5)
     waves = np.where(np.asarray(kernel.stream_k) > 0, even, ceil_div(parts, arch.cores.count))
     depth = _depth(kernels, p, kernel)
-    fall = _on_cores(arch, p, kernel, waves, depth, booking(p.useful / (arch.cores.count * p.rate)))
+    fall, waits = _on_cores(arch, p, kernel, waves, depth, booking(p.useful / (arch.cores.count * p.rate)))
 
     l2, dram = l2_bytes(arch, p, kernel), dram_bytes(arch, p, kernel, _order(kernels, p))
     per_cycle = _dram_bandwidth(arch) / arch.clock
     around = _fill(kernels, kernel, waves, p.c_bytes / per_cycle) + _joining(arch, p, kernel)
-    work, busy = fall.cycles, fall.cycles * parts / waves
+    work, busy = fall.cycles, (fall.cycles - waits) * parts / waves
     energy = dynamic_energy(arch, p, busy, l2, dram)
     slowed = throttled(arch, energy, work, around + arch.launch.seconds * arch.clock)
     fall.at_least("power", slowed)
@@ -220,8 +220,9 @@ def _order(kernels: Kernels, p: Products) -> np.ndarray:
 
 def _on_cores(
     arch: TensorCoreArch, p: Products, kernel: Kernel, waves: np.ndarray, depth: np.ndarray, fall: Waterfall
-) -> Waterfall:
-    """`fall` with `waves` parts of `depth` reduction elements on each core: products, and feeding them."""
+) -> tuple[Waterfall, np.ndarray]:
+    """`fall` with `waves` parts of `depth` reduction elements on each core: products, and feeding them; and the cycles
+    of it in which n:m kernels wait [ops]."""
     cores, kernels, sparse = arch.cores, arch.kernels, p.side > 0
     issue = waves * kernel.tile_m * kernel.tile_n * depth * (p.pattern_n / p.pattern_m) / p.rate
     fall.at_least("unskipped", p.executed / (cores.count * p.rate))
@@ -234,10 +235,12 @@ def _on_cores(
     shorter = np.minimum(values + indices, fall.cycles)
     fall.resource("operand_feed", values, indices)
     steps = waves * depth * np.minimum(*condensed(p)) / _step(kernels, p)
-    fall.plus("operand_feed", np.where(sparse, steps * kernels.sparse.step_cycles, shorter * kernels.exposed_feed))
+    small = kernel.tile_m * kernel.tile_n < max(high * wide for high, wide in kernels.tiles)
+    waits = steps * np.where(sparse, kernels.sparse.step_cycles, kernels.step_cycles * small)
+    fall.plus("operand_feed", waits + np.where(sparse, 0.0, shorter * kernels.exposed_feed))
     if p.widens:
         fall.resource("operand_feed", widening(arch, p, kernel) / arch.vector.lanes)
-    return fall
+    return fall, waits
 
 
 def _depth(kernels: Kernels, p: Products, kernel: Kernel) -> np.ndarray:

@@ -61,6 +61,16 @@ def test_waiting_for_dram_leaves_power_for_the_rest():
     assert held.latency_s == pytest.approx(free.latency_s)
 
 
+def test_cores_that_wait_spend_nothing():
+    """A kernel that waits 100 cycles in each of 2048 steps takes longer for the same energy, static power aside."""
+    work = nmsim.gemm(128 * 108, 128, 65536, "2:4", "A")
+    fast, slow = (nmsim.simulate(gpu(kernels__sparse__step_cycles=x), work) for x in (0, 100))
+    assert slow.cycles - fast.cycles == pytest.approx(100 * 2048)
+    assert [r.energy_j - 50 * r.latency_s for r in (slow, fast)] == pytest.approx(
+        [fast.energy_j - 50 * fast.latency_s] * 2
+    )
+
+
 @given(st.lists(st.floats(1e6, 1e10), min_size=2, max_size=20))
 def test_more_heat_is_a_higher_clock_and_less_than_in_proportion(heats: list[float]):
     """f rises with f V^2, and f / (f V^2) falls: what lets more cores stay no slower at a cap."""

@@ -127,6 +127,14 @@ def test_steps_of_an_nm_product_wait(pattern, steps):
     assert (slow - fast, same - as_well) == (pytest.approx(100 * steps), 0)
 
 
+def test_small_tiles_of_dense_products_wait_the_largest_does_not():
+    """1024 elements of k are 32 steps; 100 cycles of each in tiles of 64 x 64, of which 128 x 128 is four."""
+    both = [gpu(kernels__tiles=[[128, 128], [64, 64]], kernels__step_cycles=x) for x in (100, 0)]
+    small, large = nmsim.gemm(64 * 108, 64, 1024), nmsim.gemm(128 * 108, 128, 1024)
+    (slow, as_well), (fast, same) = ([nmsim.simulate(arch, x).cycles for x in (small, large)] for arch in both)
+    assert (slow - fast, as_well - same) == (pytest.approx(100 * 32), 0)
+
+
 def test_a_cluster_reads_what_it_shares_once():
     """Two blocks along m get B together: of 32 + 32 readings of the 32 MiB operands, 32 + 16 are left."""
     alone, pair = (nmsim.simulate(gpu(kernels__multicast=x), nmsim.gemm(4096, 4096, 4096)) for x in (1, 2))
