@@ -15,7 +15,7 @@ from nmsim.errors import NmsimError
 from nmsim.workloads.optable import COLUMNS, Workload
 
 FORMAT = "nmsim trace"
-SCHEMA = 2
+SCHEMA = 3
 OPERANDS = ("a", "b")
 MAX_ROWS = 2**22
 """Rows of a table at most."""

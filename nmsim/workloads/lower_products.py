@@ -69,7 +69,7 @@ def conv_ff(layer: Conv, run: Run) -> Row:
     """y[B·Ho·Wo, Co/g] = im2col(x)[B·Ho·Wo, Ci/g·kh·kw] · W for each of g groups; x is counted once, not im2col."""
     positions, weight = run.batch * area(output_size(layer)), conv_weight(layer)
     mnk = positions, weight.outputs, weight.inputs * weight.taps
-    return _product(layer.name, "FF", mnk, count=layer.groups, taps=weight.taps, a_elements=_input_elements(layer, run))
+    return _product(layer.name, "FF", mnk, count=layer.groups, **_maps(layer), a_elements=_input_elements(layer, run))
 
 
 def conv_bp(layer: Conv, run: Run) -> Row:
@@ -83,7 +83,7 @@ def conv_bp(layer: Conv, run: Run) -> Row:
     strided = max(pair(layer.stride)) > 1
     return _product(
         layer.name, "BP", (positions, weight.inputs, weight.outputs * weight.taps), count=layer.groups,
-        taps=weight.taps, m_inserted=max(positions, run.batch * area(pair(layer.input))) if strided else positions,
+        **_maps(layer), m_inserted=max(positions, run.batch * area(pair(layer.input))) if strided else positions,
         a_elements=positions * layer.out_channels, c_elements=_input_elements(layer, run),
     )  # fmt: skip
 
@@ -92,7 +92,15 @@ def conv_wu(layer: Conv, run: Run) -> Row:
     """dW[Ci/g·kh·kw, Co/g] = im2col(x)ᵀ · dy, reduced over the B·Ho·Wo output positions."""
     positions, weight = run.batch * area(output_size(layer)), conv_weight(layer)
     mnk = weight.inputs * weight.taps, weight.outputs, positions
-    return _product(layer.name, "WU", mnk, count=layer.groups, taps=weight.taps, a_elements=_input_elements(layer, run))
+    return _product(layer.name, "WU", mnk, count=layer.groups, **_maps(layer), a_elements=_input_elements(layer, run))
+
+
+def _maps(layer: Conv) -> Row:
+    """The columns of the op table that only convolutions have."""
+    height, width = output_size(layer)
+    reach = (d * (size - 1) for d, size in zip(pair(layer.dilation), pair(layer.kernel), strict=True))
+    overhang = max(p - r for p, r in zip(pair(layer.padding), reach, strict=True))
+    return {"taps": area(pair(layer.kernel)), "map_h": height, "map_w": width, "overhang": max(overhang, 0)}
 
 
 def _input_elements(layer: Conv, run: Run) -> int:

@@ -44,7 +44,8 @@ DICTIONARIES = {
 }  # fmt: skip
 """Columns that hold an index into a tuple of the workload."""
 
-COUNTS = ("m", "n", "k", "count", "m_inserted", "taps", "a_elements", "b_elements", "c_elements", "repeat")
+OF_CONVOLUTIONS = ("taps", "map_h", "map_w", "overhang")
+COUNTS = ("m", "n", "k", "count", "m_inserted", *OF_CONVOLUTIONS, "a_elements", "b_elements", "c_elements", "repeat")
 COLUMNS: dict[str, type] = {
     **dict.fromkeys(CODES, np.uint8),
     "layer": np.int32, "kind": np.int16, "a_pattern": np.int16, "b_pattern": np.int16, "note": np.int16,
@@ -72,8 +73,9 @@ class Workload:
 
     - `stage`, `layer`, `kind`, `phase`: what it belongs to; `note`: why the plan left it dense, if it did.
     - `m, n, k, count`; `m_inserted`: the rows of A when the zeros that a strided convolution inserts into its
-      output gradient are not skipped (elsewhere equal to m); `taps`: positions of the kernel of a convolution, 0 for
-      other products.
+      output gradient are not skipped (elsewhere equal to m).
+    - OF_CONVOLUTIONS, 0 for others: `taps`, positions of the kernel; `map_h, map_w`, size of the output; `overhang`,
+      what padding exceeds a kernel's last position on the map by, so that outputs see nothing but zeros.
     - `a_pattern, b_pattern` with `a_axis, b_axis`: the letter of the axis along which the groups run. Only groups
       along k can be skipped.
     - `a_elements, b_elements, c_elements`: distinct elements of each operand over all `count`, before sparsity
@@ -273,10 +275,8 @@ class WorkloadBuilder:
 
 def _largest(rows: Sequence[Mapping[str, Any]]) -> tuple[str, float]:
     """The layer with the largest count, and that count."""
-    sizes = [
-        (max(float(value) for c, value in _complete(dict(row)).items() if c in COUNTS), row["layer"]) for row in rows
-    ]
-    size, layer = max(sizes)
+    full = (_complete(dict(row)) for row in rows)
+    size, layer = max((max(float(row[c]) for c in COUNTS), row["layer"]) for row in full)
     return layer, size
 
 
@@ -284,7 +284,7 @@ def _complete(row: dict[str, Any]) -> dict[str, Any]:
     full: dict[str, Any] = {"m": 1, "n": 1, "k": 1, "count": 1, "repeat": 1, "phase": 0, "note": "", **row}
     m, n, k, count = (full[c] for c in ("m", "n", "k", "count"))
     elements = (m * k, k * n, m * n) if full["kind"] == "gemm" else (0, 0, 0)
-    defaults: dict[str, Any] = {"m_inserted": m, "taps": 0, "ops_per_element": 0.0}
+    defaults: dict[str, Any] = {"m_inserted": m, **dict.fromkeys(OF_CONVOLUTIONS, 0), "ops_per_element": 0.0}
     for letter, size in zip("abc", elements, strict=True):
         defaults |= {f"{letter}_elements": size * count, f"{letter}_dtype": "fp16", f"{letter}_role": "none"}
     for letter in "ab":

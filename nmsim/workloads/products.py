@@ -11,7 +11,7 @@ import numpy as np
 
 from nmsim.errors import NmsimError, ShapeError, unknown
 from nmsim.sparsity.pattern import DENSE, Pattern
-from nmsim.workloads.optable import AXES, COLUMNS, DTYPES, FORMATS, MAX_MACS, ROLES, STAGES, Workload
+from nmsim.workloads.optable import AXES, COLUMNS, DTYPES, FORMATS, MAX_MACS, OF_CONVOLUTIONS, ROLES, STAGES, Workload
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -226,5 +226,5 @@ def _size_columns(sizes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _fixed(rows: int) -> dict[str, np.ndarray]:
     """The columns that are the same in every row."""
     zero, packed = np.zeros(rows, np.int64), np.full(rows, FORMATS.index("packed"))
-    columns = dict.fromkeys(("kind", "note", "phase", "taps"), zero)
+    columns = dict.fromkeys(("kind", "note", "phase", *OF_CONVOLUTIONS), zero)
     return {**columns, "ops_per_element": np.zeros(rows), "repeat": zero + 1, "a_format": packed, "b_format": packed}

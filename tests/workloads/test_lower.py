@@ -108,6 +108,19 @@ def test_unpadded_stride_1_backward_inserts_no_zeros():
     assert ops(step, "m", "m_inserted")[:3] == [(9, 9), (9, 9), (18, 18)]
 
 
+def test_ops_of_a_convolution_know_its_maps():
+    """8x6 by 3x1 at stride 2: (8 + 2·2 - 3)//2 + 1 = 5 by (6 + 2·1 - 1)//2 + 1 = 4. Padding of 2 shows the 3 rows of a
+    kernel one row of the map at least, padding of 1 its one column none."""
+    sizes = "in: 2, out: 2, kernel: [3, 1], stride: 2, padding: [2, 1], input: [8, 6]"
+    step = model(f"  - {{type: conv, name: c, {sizes}}}").forward().training(first_input_gradient=True)
+    assert ops(step, "taps", "map_h", "map_w", "overhang")[:3] == [(3, 5, 4, 1)] * 3
+    assert ops(model("  - {type: linear, name: l, in: 2, out: 2}").forward(), "taps", "map_h", "overhang")[0] == (
+        0,
+        0,
+        0,
+    )
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     inputs=st.integers(1, 2), outputs=st.integers(1, 2), groups=st.integers(1, 3), batch=st.integers(1, 2),
