@@ -56,19 +56,24 @@ class Winograd(Spec):
 
     dtypes: list[Dtype]
     directions: list[Direction]
-    gain: Annotated[float, Field(ge=1)] = Field(
-        description="multiplications saved: 2.25 for F(2 x 2, 3 x 3), 36 of a tile of outputs against 16"
+    outputs: Literal[2, 4] = Field(description="o of F(o x o, 3 x 3): tiles of o x o outputs, o + 2 wide as inputs")
+    fused: bool = Field(
+        description="whether the kernel that multiplies transforms as well; otherwise others do, through DRAM, and a "
+        "batch of products multiplies, one for each of the (o + 2)^2 elements of transformed tiles"
     )
     efficiency: Ratio = Field(
-        default=1.0, description="share of its rate that the main loop issues, beside mma_efficiency"
+        default=1.0, description="share of its rate that the main loop of a fused kernel issues, beside mma_efficiency"
     )
-    maps: Annotated[float, Field(ge=0)] = Field(
-        default=0.0,
-        description="elements that kernels of their own write for one of a map, and the products read, or the other "
-        "way round; 0 where the kernel that multiplies transforms",
-    )
-    weights: Annotated[float, Field(ge=0)] = Field(default=0.0, description="as `maps`, for one of the weights")
-    launches: Count = 1
+
+    @property
+    def gain(self) -> float:
+        """How many times fewer multiplications whole tiles need: 9 o^2 / (o + 2)^2."""
+        return 9 * self.outputs**2 / (self.outputs + 2) ** 2
+
+    @property
+    def launches(self) -> int:
+        """Kernels: the one that multiplies, and those that transform two operands and the result."""
+        return 1 if self.fused else 4
 
 
 class Convolutions(Spec):
@@ -79,8 +84,14 @@ class Convolutions(Spec):
         default=None,
         description="tiles of weight gradients, and of input gradients on tensor cores; as `tiles` if left out",
     )
-    narrow: list[Tile] = Field(default=[], description="tiles for products that fit into their shorter side only")
-    split_k: Annotated[list[Count], Field(min_length=1)] = Field(default=[1], description="of weight gradients")
+    narrow: list[Tile] = Field(
+        default=[],
+        description="tiles for products that fit into their shorter side only; on tensor cores those that hold a "
+        "warp_tile",
+    )
+    split_k: Annotated[list[Count], Field(min_length=1)] = Field(
+        default=[1], description="of weight gradients on CUDA cores; those on tensor cores split as products do"
+    )
     efficiency: dict[Literal[Direction, "strided"], Ratio] = Field(
         default={},
         description="share of its rate that the main loop issues beside mma_efficiency, by direction, and of "
@@ -96,8 +107,9 @@ class Convolutions(Spec):
     packed: list[Direction] = Field(
         default=[],
         description="directions in which the output's gradient in 16 bits and fewer is copied to a layout with "
-        "channels last, where a kernel has more than one tap",
+        "channels last",
     )
+    packed_taps: Count = Field(default=2, description="fewest taps of a kernel for which it is copied")
     winograd: dict[str, Winograd] = {}
 
 

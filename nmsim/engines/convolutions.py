@@ -2,8 +2,8 @@
 
 Forward and input-gradient kernels (implicit GEMM) have few tiles and do not split the reduction. A step of the main
 loop of tensor cores, and a tile of a weight gradient, lies within one tap, so that few channels are padded. 3 x 3
-kernels of stride 1 may go by Winograd's algorithm, which multiplies `gain` times less; its transforms are done by the
-kernel that multiplies, or by others that write their results to DRAM. The gradient of the input of a strided
+kernels of stride 1 may go by Winograd's algorithm, which multiplies `gain` times less: in one kernel, or as a batch of
+products between kernels that transform and pass their results through DRAM. The gradient of the input of a strided
 convolution is cleared by a kernel of its own, since outputs do not reach all of it. A 1 x 1 kernel of stride s meets
 every s-th row of a map and passes over the others.
 """
@@ -14,8 +14,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from nmsim.arch.arithmetic import rates
 from nmsim.arch.gpu import Kernels, Winograd
-from nmsim.arch.schema import TensorCoreArch
+from nmsim.arch.schema import ACCUMULATOR_BYTES, TensorCoreArch
 from nmsim.engines.gpu_traffic import Kernel
 from nmsim.engines.products import Products
 from nmsim.engines.tiling import ceil_div
@@ -34,6 +35,18 @@ def channels(p: Products) -> tuple[np.ndarray, np.ndarray]:
     """Channels of a group that a convolution's product reduces over or has along m, and those along n [ops]."""
     taps = np.maximum(p.taps, 1.0)
     return np.where(p.stage == STAGES.index("WU"), p.m, p.k) / taps, p.n
+
+
+def on_cuda_cores(arch: TensorCoreArch, p: Products) -> Products:
+    """The products, with those that no kernel of tensor cores takes as CUDA cores run them.
+
+    Gradients of convolutions whose padding overhangs: the input gradient is a convolution that is padded by what a
+    kernel reaches less this padding, which is negative there.
+    """
+    away = own_kernels(arch.kernels, p) & (p.overhang > 0) & (p.stage != STAGES.index("FF"))
+    if not away.any() or "fp32" not in (rate := rates(arch)):
+        return p
+    return replace(p, rate=np.where(away, rate["fp32"], p.rate), dtype=np.where(away, DTYPES.index("fp32"), p.dtype))
 
 
 def on_tensor_cores(p: Products) -> np.ndarray:
@@ -65,7 +78,7 @@ def rows_met(whole: np.ndarray, met: np.ndarray) -> np.ndarray:
 
 
 def winograd_offered(how: Winograd, arch: TensorCoreArch, p: Products) -> np.ndarray:
-    """The 3 x 3 convolutions of stride 1 for which there are such kernels (boolean [ops]).
+    """The 3 x 3 convolutions of stride 1, of maps of known size, for which there are such kernels (boolean [ops]).
 
     At stride 1 the operand that is counted without im2col has about as many elements as there are positions and
     channels; at stride 2 four times as many.
@@ -76,17 +89,31 @@ def winograd_offered(how: Winograd, arch: TensorCoreArch, p: Products) -> np.nda
     dense = (p.inserted <= p.m) & (back | (p.a.elements < 2.0 * positions * channels(p)[0] * p.count))
     typed = np.isin(p.dtype, [DTYPES.index(name) for name in how.dtypes])
     typed &= np.isin(p.stage, [STAGES.index(stage) for stage in how.directions])
-    return own_kernels(arch.kernels, p) & (p.taps == SQUARE) & dense & typed
+    return own_kernels(arch.kernels, p) & (p.taps == SQUARE) & (p.map_h > 0) & dense & typed
 
 
 def by_winograd(how: Winograd, arch: TensorCoreArch, p: Products) -> tuple[Products, np.ndarray]:
-    """The same products at the rate that Winograd's algorithm has, with its efficiency for that of the direction, and
-    the bytes [ops] that transforms outside of the kernel that multiplies write and read."""
-    update = p.stage == STAGES.index("WU")
-    maps = p.a.dram_bytes + np.where(update, p.b.dram_bytes, p.c_bytes)
-    weights = np.where(update, p.c_bytes, p.b.dram_bytes)
-    gain = how.gain * how.efficiency / efficiency(arch, p)
-    return replace(p, rate=p.rate * gain), 2.0 * (how.maps * maps + how.weights * weights)
+    """What Winograd's algorithm multiplies instead, and the bytes [ops] that transforms beside it read and write.
+
+    A fused kernel works at a higher rate, with its efficiency for that of the direction. Otherwise each of the
+    (o + 2)^2 elements of transformed tiles makes a product, run as forward ones are: tiles x channels by channels x
+    channels, or channels x tiles by tiles x channels for a weight gradient. Tiles overhang the edges of maps.
+    """
+    update, width = p.stage == STAGES.index("WU"), float(how.outputs)
+    positions = np.where(update, p.k, p.m)
+    tiles = positions / (p.map_h * p.map_w) * ceil_div(p.map_h, width) * ceil_div(p.map_w, width)
+    if how.fused:
+        full = positions / (tiles * width**2)
+        return replace(p, rate=p.rate * full * how.gain * how.efficiency / efficiency(arch, p)), np.zeros(len(p.m))
+    m, k = np.where(update, p.m / p.taps, tiles), np.where(update, tiles, p.k / p.taps)
+    count = p.count * (width + 2) ** 2
+    a, b = replace(p.a, elements=count * m * k), replace(p.b, elements=count * k * p.n)
+    batch = replace(
+        p, m=m, k=k, kept=k, inserted=m, count=count, a=a, b=b, c_bytes=count * m * p.n * ACCUMULATOR_BYTES,
+        useful=p.useful / how.gain, executed=p.executed / how.gain, stage=np.full_like(p.stage, STAGES.index("FF")),
+    )  # fmt: skip
+    plain, transformed = (x.a.dram_bytes + x.b.dram_bytes + x.c_bytes for x in (p, batch))
+    return batch, plain + transformed
 
 
 def efficiency(arch: TensorCoreArch, p: Products) -> np.ndarray:
@@ -116,7 +143,7 @@ def copied(arch: TensorCoreArch, p: Products) -> tuple[np.ndarray, np.ndarray]:
     written = np.where(p.taps == 1, rows_met(p.c_bytes, met), p.c_bytes)
     cleared = conv & (p.inserted > p.m)
     packed = conv & np.isin(p.stage, [STAGES.index(stage) for stage in kernels.packed])
-    packed &= (p.taps > 1) & on_tensor_cores(p)
+    packed &= (p.taps >= kernels.packed_taps) & on_tensor_cores(p)
     gradient = np.where(p.stage == STAGES.index("WU"), p.b.dram_bytes, p.a.dram_bytes)
     return np.where(cleared, written, 0.0) + np.where(packed, 2.0 * gradient, 0.0), cleared + 1.0 * packed
 

@@ -58,8 +58,8 @@ class Products:
     `kept` the reduction elements that are left of k, `rate` the multiply-accumulates per unit and cycle, `useful`
     and `executed` multiply-accumulates of the op, `inline` whether the sparse operand is pruned while it streams in,
     `dtype` the code of the type that is multiplied, `block` the rows that share columns of a V:n:m operand (else 0),
-    `taps` the positions of a convolution's kernel (else 0), `inserted` m with inserted zeros, `stage` its
-    code.
+    `taps` the positions of a convolution's kernel, `map_h` and `map_w` the size of its output and `overhang` by how
+    much its padding exceeds what the kernel reaches (else 0), `inserted` m with inserted zeros, `stage` its code.
     """
 
     m: np.ndarray
@@ -77,6 +77,9 @@ class Products:
     dtype: np.ndarray
     block: np.ndarray
     taps: np.ndarray
+    map_h: np.ndarray
+    map_w: np.ndarray
+    overhang: np.ndarray
     inserted: np.ndarray
     stage: np.ndarray
     a: Operand
@@ -108,6 +111,7 @@ def gather(arch: AnyArch, work: Workload, skip: Skips, pruned_online: np.ndarray
         m=m, n=n, k=k, count=count, side=skip.side, pattern_n=skip.n.astype(float), pattern_m=skip.m.astype(float),
         kept=kept, rate=_rates(arch, work, dtype), useful=useful, executed=m * n * kept * count, inline=inline,
         dtype=dtype, block=_blocks(work, skip), taps=work["taps"].astype(float),
+        map_h=work["map_h"].astype(float), map_w=work["map_w"].astype(float), overhang=work["overhang"].astype(float),
         inserted=work["m_inserted"].astype(float), stage=work["stage"], a=a, b=b,
         c_bytes=work["c_elements"] * BITS[work["c_dtype"]] / 8,
     )  # fmt: skip
@@ -264,3 +268,19 @@ def take(p: Products, rows: np.ndarray) -> Products:
     taken: dict[str, Any] = {name: value[rows] for name, value in vars(p).items() if isinstance(value, np.ndarray)}
     a, b = (Operand(*(getattr(x, f.name)[rows] for f in fields(Operand))) for x in (p.a, p.b))
     return Products(**taken, a=a, b=b)
+
+
+def put(p: Products, rows: np.ndarray, new: Products) -> Products:
+    """The products with those of these rows (indices) replaced by `new`, in order."""
+
+    def placed(old: np.ndarray, value: np.ndarray) -> np.ndarray:
+        array = old.copy()
+        array[rows] = value
+        return array
+
+    own = {name: placed(old, getattr(new, name)) for name, old in vars(p).items() if isinstance(old, np.ndarray)}
+    a, b = (
+        Operand(*(placed(getattr(old, f.name), getattr(value, f.name)) for f in fields(Operand)))
+        for old, value in ((p.a, new.a), (p.b, new.b))
+    )
+    return Products(**own, a=a, b=b)

@@ -20,7 +20,7 @@ DRAM serves what L2 cannot keep. A board at its power cap lowers its clock (nmsi
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from nmsim.engines.convolutions import (
     by_winograd,
     copied,
     efficiency,
+    on_cuda_cores,
     on_tensor_cores,
     own_kernels,
     prepared,
@@ -47,7 +48,7 @@ from nmsim.engines.gpu_traffic import (
     widening,
 )
 from nmsim.engines.power import dynamic_energy, throttled, voltage
-from nmsim.engines.products import Products, dense_where, take
+from nmsim.engines.products import Products, dense_where, put, take
 from nmsim.engines.tiling import ceil_div
 from nmsim.engines.timing import Bound, Timing, Waterfall, total
 from nmsim.workloads.optable import DTYPES, STAGES
@@ -69,6 +70,7 @@ class Run:
 
 def evaluate(arch: TensorCoreArch, p: Products) -> Timing:
     """Time, traffic and chosen kernel of each product; dense where that is faster than skipping."""
+    p = on_cuda_cores(arch, p)
     (moved, started), p = copied(arch, p), prepared(arch, p)
     kernel, cycles = choose(arch, p)
     idle = np.zeros(len(p.m), dtype=bool)
@@ -80,15 +82,16 @@ def evaluate(arch: TensorCoreArch, p: Products) -> Timing:
         for mine, theirs in zip(vars(kernel).values(), vars(other).values(), strict=True):
             mine[idle] = theirs[idle[sparse]]
     started = started + 1.0 + summed_up(arch, p, kernel)
-    p = _by_winograd(arch, p, kernel, cycles, moved, started)
-    run = execute(arch, p, kernel)
+    done = _by_winograd(arch, p, kernel, cycles, moved, started)
+    run = execute(arch, done, kernel)
     run.fall.plus("operand_feed", moved / (_dram_bandwidth(arch) / arch.clock))
     run.dram["a"] = run.dram["a"] + moved
     run.fall.plus("launch", started * arch.launch.seconds * arch.clock)
     plan = {name: np.asarray(value) for name, value in vars(kernel).items()} | {"ran_dense": idle}
+    worth = p.executed / done.executed  # what a multiplication stands for
     return Timing(
         run.fall.causes, run.dram, run.l2, plan,
-        executed=p.executed, useful=p.useful, padded=run.padded, peak=arch.cores.count * p.rate,
+        executed=p.executed, useful=p.useful, padded=run.padded * worth, peak=arch.cores.count * done.rate * worth,
         lane_ops=widening(arch, p, kernel), busy=run.busy, voltage=voltage(arch, run.work, run.slowed),
     )  # fmt: skip
 
@@ -96,25 +99,28 @@ def evaluate(arch: TensorCoreArch, p: Products) -> Timing:
 def _by_winograd(
     arch: TensorCoreArch, p: Products, kernel: Kernel, cycles: np.ndarray, moved: np.ndarray, started: np.ndarray
 ) -> Products:
-    """The products, those at another rate that Winograd's algorithm finishes earlier.
+    """The products, those replaced that Winograd's algorithm finishes earlier.
 
     Its kernels, their cycles, the bytes that others move and the launches are written into the arrays given [ops].
     """
-    rate = p.rate.copy()
+    done = p
     for how in arch.kernels.conv.winograd.values() if arch.kernels.conv is not None else ():
         if not len(rows := np.flatnonzero(winograd_offered(how, arch, p))):
             continue
         mine = fleet.take(arch, rows)
+        if not how.fused:  # batches of products have no narrow tiles
+            mine = fleet.with_numbers(mine, {"kernels.conv.narrow": []})
         fewer, transformed = by_winograd(how, mine, take(p, rows))
         other, fewer_cycles = choose(mine, fewer)
         launches = how.launches + summed_up(mine, fewer, other)
         saved = cycles[rows] - fewer_cycles + (started[rows] - launches) * mine.launch.seconds * mine.clock
         saved = saved + (moved[rows] - transformed) / (_dram_bandwidth(mine) / mine.clock)
         gains = saved > 0
-        found = (*vars(other).values(), fewer.rate, fewer_cycles, transformed, launches)
-        for new, old in zip(found, (*vars(kernel).values(), rate, cycles, moved, started), strict=True):
+        found = (*vars(other).values(), fewer_cycles, transformed, launches)
+        for new, old in zip(found, (*vars(kernel).values(), cycles, moved, started), strict=True):
             old[rows[gains]] = new[gains]
-    return replace(p, rate=rate)
+        done = put(done, rows[gains], take(fewer, np.flatnonzero(gains)))
+    return done
 
 
 def choose(arch: TensorCoreArch, p: Products) -> tuple[Kernel, np.ndarray]:
@@ -142,11 +148,11 @@ def _kernels(kernels: Kernels, p: Products) -> Iterator[tuple[Kernel, np.ndarray
         modes[1.0, 1.0] = np.ones(len(p.m), dtype=bool)
     if (conv := own_kernels(kernels, p)).any():
         own = kernels.conv.split_k if kernels.conv is not None else []
-        update = p.stage == STAGES.index("WU")
+        update, cuda = p.stage == STAGES.index("WU"), ~on_tensor_cores(p)
         modes |= {(float(split), 0.0): np.zeros(len(p.m), dtype=bool) for split in own} | modes
-        modes = {
-            mode: np.where(conv, (mode == (1.0, 0.0)) | update & (mode[0] in own), rows) for mode, rows in modes.items()
-        }
+        for (split, stream), rows in modes.items():
+            parted = update & (stream == 0) & np.where(cuda, split in own, split in dense_splits)
+            modes[split, stream] = np.where(conv, parted | ((split, stream) == (1.0, 0.0)), rows)
     for (tile_m, tile_n), tiled in _tiles(kernels, p).items():
         for (split, stream), split_so in modes.items():
             if (offered := tiled & split_so).any():
@@ -164,7 +170,8 @@ def _tiles(kernels: Kernels, p: Products) -> dict[tuple[int, int], np.ndarray]:
     transposed = [(wide, high) for high, wide in sparse_tiles]
     conv = own_kernels(kernels, p)
     narrow = kernels.conv.narrow if kernels.conv is not None else []
-    back = conv & ((p.stage == STAGES.index("WU")) | (p.stage == STAGES.index("BP")) & on_tensor_cores(p))
+    cuda, warp = ~on_tensor_cores(p), min(kernels.warp_tile)
+    back = conv & ((p.stage == STAGES.index("WU")) | (p.stage == STAGES.index("BP")) & ~cuda)
     special = conv | np.isin(p.dtype, [DTYPES.index(name) for name in kernels.tiles_of])
     found: dict[tuple[int, int], np.ndarray] = {}
     offers: list[tuple[Sequence[Sequence[int]], np.ndarray]] = [
@@ -174,7 +181,10 @@ def _tiles(kernels: Kernels, p: Products) -> dict[tuple[int, int], np.ndarray]:
         (transposed, p.side == 2),
         *([(kernels.conv.tiles, conv & ~back)] if kernels.conv is not None else []),
         *([(kernels.conv.gradient_tiles or kernels.conv.tiles, back)] if kernels.conv is not None else []),
-        *(([tile], conv & (np.where(tile[0] < tile[1], p.m, p.n) <= min(tile))) for tile in narrow),
+        *(
+            ([tile], conv & (np.where(tile[0] < tile[1], p.m, p.n) <= min(tile)) & (cuda | (min(tile) >= warp)))
+            for tile in narrow
+        ),
     ]
     for tiles, rows in offers:
         for tile_m, tile_n in tiles:

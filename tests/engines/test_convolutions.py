@@ -29,11 +29,12 @@ def gpu(**paths: Any) -> TensorCoreArch:
 
 
 def conv(
-    stage: str, batch: int, channels: int, size: int, out: int, kernel: int, dtype: str, stride: int = 1
-) -> Workload:
+    stage: str, batch: int, channels: int, size: int, out: int, kernel: int, dtype: str, stride: int = 1,
+    padding: int | None = None,
+) -> Workload:  # fmt: skip
     layer = Conv.model_validate({
         "type": "conv", "name": "conv", "in": channels, "out": out, "kernel": [kernel, kernel], "input": [size, size],
-        "stride": [stride, stride], "padding": [kernel // 2, kernel // 2],
+        "stride": [stride, stride], "padding": kernel // 2 if padding is None else padding,
     })  # fmt: skip
     b = WorkloadBuilder("conv")
     b.add(**with_dtype(LOWER[stage](layer, Run(batch=batch)), dtype))
@@ -75,7 +76,7 @@ def test_tiles_of_a_weight_gradient_lie_within_a_tap():
     for aligned, tiles in ((64, 5), (1, 3)):
         arch = gpu(
             cores__mma_efficiency=1, cores__count=1, kernels__conv__gradient_tiles=[[128, 128]],
-            kernels__conv__split_k=[1], kernels__conv__aligned__WU=aligned,
+            kernels__split_k=[1], kernels__conv__aligned__WU=aligned,
         )  # fmt: skip
         assert busy(nmsim.simulate(arch, conv("WU", 1, 32, 32, 128, 3, "fp16")), arch) == pytest.approx(tiles * wave)
 
@@ -93,45 +94,98 @@ def test_input_gradients_have_tiles_of_their_own_on_tensor_cores():
     assert busy(nmsim.simulate(arch, conv("BP", 8, 64, 14, 256, 3, "fp16")), arch) == pytest.approx(128 * 64 * k / 512)
 
 
-def winograd(**how: Any) -> dict[str, Any]:
-    return {"kernels.conv.winograd": {"one": {"dtypes": ["fp32"], "directions": ["FF", "BP", "WU"], **how}}}
+def test_tiles_on_tensor_cores_hold_a_warp_tile():
+    """8 x 14 x 14 positions, 256 -> 32 channels: 13 tiles of 128 x 32 in fp32, of 128 x 64 on tensor cores."""
+    arch = gpu(cores__mma_efficiency=1, kernels__conv__narrow=[[128, 64], [128, 32]])
+    for dtype, wide, rate in (("fp32", 32, 64), ("fp16", 64, 512)):
+        result = nmsim.simulate(arch, conv("FF", 8, 256, 14, 32, 1, dtype))
+        assert busy(result, arch) == pytest.approx(128 * wide * 256 / rate)
+
+
+def test_weight_gradients_split_as_products_do_on_tensor_cores():
+    """One tile of 128 x 128 and 8 x 32 x 32 positions: in fp32 in 16 parts, in fp16 in 4."""
+    arch = gpu(cores__mma_efficiency=1, kernels__split_k=[1, 4], kernels__conv__split_k=[1, 16])
+    for dtype, parts, rate in (("fp32", 16, 64), ("fp16", 4, 512)):
+        result = nmsim.simulate(arch, conv("WU", 8, 128, 32, 128, 1, dtype))
+        assert busy(result, arch) == pytest.approx(128 * 128 * 8192 / parts / rate)
+
+
+@pytest.mark.parametrize(("padding", "rate"), [(0, 512), (1, 64)])
+def test_gradients_with_overhanging_padding_run_on_cuda_cores(padding: int, rate: int):
+    """8 x 14 x 14 inputs and a kernel of one tap: without padding 13 tiles, with an edge of zeros 8 x 16 x 16
+    positions, 16 tiles of 128 x 128, one wave of either; forward kernels take such padding."""
+    arch = gpu(cores__mma_efficiency=1, kernels__conv__tiles=[[128, 128]], kernels__conv__narrow=[])
+    work = conv("BP", 8, 128, 14, 256, 1, "fp16", padding=padding)
+    assert busy(nmsim.simulate(arch, work), arch) == pytest.approx(128 * 128 * 256 / rate)
+    forward = conv("FF", 8, 256, 14, 128, 1, "fp16", padding=padding)
+    assert busy(nmsim.simulate(arch, forward), arch) == pytest.approx(128 * 128 * 256 / 512)
+
+
+def winograd(outputs: int, *directions: str) -> dict[str, Any]:
+    how = {
+        "dtypes": ["fp32"],
+        "directions": directions or ("FF", "BP", "WU"),
+        "outputs": outputs,
+        "fused": outputs == 2,
+    }
+    return {"kernels.conv.winograd": {"one": how}}
 
 
 def test_winograd_multiplies_less():
     """8 x 512 x 14 x 14 to 512 channels, 3 x 3: 13 x 8 tiles of 128 x 64 in two waves of 128*64*4608/64 cycles,
-    of which F(2 x 2, 3 x 3) does 16/36; with stride 2 there is no such kernel, nor for weight gradients here."""
-    arch = gpu(**winograd(directions=["FF"], gain=2.25))
-    result = nmsim.simulate(arch, conv("FF", 8, 512, 14, 512, 3, "fp32"))
-    assert busy(result, arch) == pytest.approx(2 * 128 * 64 * 4608 / 64 / 2.25)
+    of which F(2 x 2, 3 x 3) does 16/36; with stride 2 there is no such kernel, nor for weight gradients here. Maps of
+    7 x 7 are multiplied as 8 x 8."""
+    arch = gpu(**winograd(2, "FF"))
+    wave = 128 * 64 * 4608 / 64
+    assert busy(nmsim.simulate(arch, conv("FF", 8, 512, 14, 512, 3, "fp32")), arch) == pytest.approx(2 * wave / 2.25)
     strided = nmsim.simulate(arch, conv("FF", 8, 512, 28, 512, 3, "fp32", stride=2))
-    assert busy(strided, arch) == pytest.approx(2 * 128 * 64 * 4608 / 64)
+    assert busy(strided, arch) == pytest.approx(2 * wave)
+    small = nmsim.simulate(arch, conv("FF", 8, 512, 7, 512, 3, "fp32"))
+    assert busy(small, arch) == pytest.approx(wave / 2.25 * 64 / 49)
     gradient = conv("WU", 8, 512, 14, 512, 3, "fp32")
     assert nmsim.simulate(arch, gradient).latency_s == nmsim.simulate(gpu(), gradient).latency_s
 
 
-def test_transforms_apart_from_the_products_move_maps_and_weights():
-    """By F(4 x 4, 3 x 3) kernels of their own write 36/16 of both maps and 36/9 of the weights, which are read again,
-    in four launches; each direction moves the same. Where it loses more time so than it saves it is not used."""
-    how = winograd(gain=4, maps=2.25, weights=4, launches=4)
-    slow = {"memories.dram.bandwidth": "1 GB/s"}
-    maps, weights = 2 * 8 * 512 * 14 * 14 * 4, 9 * 512 * 512 * 4
+@pytest.mark.parametrize(
+    ("stage", "channels", "waves", "depth"),
+    [("FF", 512, 4, 512), ("BP", 512, 4, 512), ("WU", 512, 15, 128), ("WU", 128, 1, 128)],
+)
+def test_transformed_tiles_are_multiplied_as_a_batch(stage: str, channels: int, waves: int, depth: int):
+    """8 maps of 14 x 14 are 128 tiles of 4 x 4. F(4 x 4, 3 x 3) multiplies 36 products of 128 x 512 x 512, 288 tiles of
+    128 x 64 on 80 cores; for 512 x 512 weights 36 of 512 x 512 x 128, 1152 tiles; for 128 x 128 ones 72 tiles, of 128
+    products deep, that nothing splits. Each multiplication stands for four of the convolution."""
+    arch = gpu(**winograd(4), memories__dram__bandwidth="1e9 TB/s")
+    work = conv(stage, 8, channels, 14, channels, 3, "fp32")
+    result = nmsim.simulate(arch, work)
+    assert busy(result, arch) == pytest.approx(waves * 128 * 64 * depth / 64)
+    assert result.macs_executed == 9 * channels**2 * 8 * 14 * 14
+    assert result.columns["peak_macs"][0] == pytest.approx(4 * 80 * 64)
+    assert result.macs_padded >= result.macs_executed
+
+
+def test_transforms_apart_from_the_products_pass_through_dram():
+    """By F(4 x 4, 3 x 3) kernels of their own write 36 elements of each tile of both maps and of each kernel, which are
+    read again, in four launches; each direction moves the same. Where it loses more so than it saves it is not used."""
+    how, slow = winograd(4), {"memories.dram.bandwidth": "1 GB/s"}
+    maps, weights = 2 * 128 * 512 * 36 * 4, 36 * 512 * 512 * 4
     for stage in ("FF", "BP", "WU"):
         work = conv(stage, 8, 512, 14, 512, 3, "fp32")
         apart, direct = (nmsim.simulate(gpu(memories__l2__size="1 GB", **more), work) for more in (how, {}))
-        assert apart.dram_bytes - direct.dram_bytes == 2 * (2.25 * maps + 4 * weights)
-        assert apart.breakdown("cause")["latency_s"]["launch"] == pytest.approx(4e-6 + (stage == "WU") * 1e-6)
+        assert apart.dram_bytes - direct.dram_bytes == 2 * (maps + weights)
+        assert apart.breakdown("cause")["latency_s"]["launch"] == pytest.approx(4e-6)
         assert apart.latency_s < direct.latency_s
         assert nmsim.simulate(gpu(**how, **slow), work).latency_s == nmsim.simulate(gpu(**slow), work).latency_s
 
 
 def test_the_layout_of_gradients_is_changed_where_kernels_have_taps():
-    """fp16 gradients of weights and of the input: dy, 8 x 64 x 56 x 56, is read and written once more than a 1 x 1
-    kernel needs; forward nothing is."""
-    arch, each = gpu(memories__l2__size="1 GB"), 8 * 64 * 56 * 56 * 2
-    weights, more = 64 * 64 * 2, 9 * 64 * 64 * 2
+    """fp16 gradients of weights and of the input: dy, 8 x 64 x 56 x 56, is read and written once more for 3 x 3
+    kernels, and for 1 x 1 ones where the library does so; forward nothing is."""
+    each, weights = 8 * 64 * 56 * 56 * 2, 64 * 64 * 2
     for stage, copies in (("FF", 0), ("WU", 2), ("BP", 2)):
-        one, nine = (nmsim.simulate(arch, conv(stage, 8, 64, 56, 64, size, "fp16")).dram_bytes for size in (1, 3))
-        assert nine - one == copies * each + more - weights
+        for size, fewest, copied in ((1, 2, 0), (1, 1, copies), (3, 2, copies)):
+            arch = gpu(memories__l2__size="1 GB", kernels__conv__packed_taps=fewest)
+            moved = nmsim.simulate(arch, conv(stage, 8, 64, 56, 64, size, "fp16")).dram_bytes
+            assert moved == (2 + copied) * each + size**2 * weights
 
 
 def test_a_strided_kernel_of_one_tap_meets_every_other_row():
