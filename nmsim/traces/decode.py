@@ -27,10 +27,10 @@ def check_schema(meta: Any) -> None:
     schema: Any = meta.get("schema")
     if not _is_count(schema, 1):
         raise TraceError(f"damaged: schema is {schema!r:.60}, not a version number")
-    if schema > SCHEMA:
-        info = meta.get("info")
+    if schema != SCHEMA:
+        info, age = meta.get("info"), "a newer" if schema > SCHEMA else "an older"
         version = info.get("nmsim") if isinstance(info, dict) else None
-        raise TraceError(f"written by a newer nmsim ({version}): schema {schema}, this one reads up to {SCHEMA}")
+        raise TraceError(f"written by {age} nmsim ({version}): schema {schema}, this one reads {SCHEMA}")
     for part, kind in _PARTS.items():
         if not isinstance(meta.get(part), kind):
             raise TraceError(f"damaged: {part!r} is missing or not what it should be")

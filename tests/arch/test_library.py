@@ -41,9 +41,9 @@ def peak_flops(name: str, dtype: str) -> float:
 
 def test_library_has_the_machines_that_the_documentation_names():
     assert set(NAMES) >= {
-        "a100_sxm4_40gb", "a100_sxm4_80gb", "example_annotated", "h100_pcie", "h100_sxm5", "h200_sxm", "mi210",
-        "rtx3090", "rtx4090", "sat_vcu1525", "systolic_128x128", "systolic_32x32", "t4", "tpu_v4_like", "v100_sxm2",
-        "vegeta_like",
+        "a100_sxm4_40gb", "a100_sxm4_80gb", "example_annotated", "h100_pcie", "h100_sxm5", "h200_sxm", "l4", "mi100",
+        "mi210", "p100_sxm2", "rtx3090", "rtx4090", "sat_vcu1525", "systolic_128x128", "systolic_32x32", "t4",
+        "tpu_v4_like", "v100_sxm2", "vegeta_like",
     }  # fmt: skip
 
 
@@ -96,6 +96,13 @@ def test_every_number_says_where_it_comes_from(name):
         ("t4", "int8", 130, 0.5, T4),
         ("t4", "int4", 260, 0.6, T4),
         ("t4", "fp32", 8.1, 0.05, T4),
+        ("l4", "fp16", 121, 0.5, "NVIDIA L4 data sheet, from memory"),
+        ("l4", "fp8", 242, 0.5, "NVIDIA L4 data sheet, from memory"),
+        ("l4", "fp32", 30.3, 0.05, "NVIDIA L4 data sheet, from memory"),
+        ("p100_sxm2", "fp32", 10.6, 0.05, "NVIDIA Tesla P100 whitepaper, from memory"),
+        ("p100_sxm2", "fp16", 21.2, 0.05, "NVIDIA Tesla P100 whitepaper, from memory"),
+        ("mi100", "fp16", 184.6, 0.1, "AMD Instinct MI100 data sheet, from memory"),
+        ("mi100", "fp32", 46.1, 0.1, "AMD Instinct MI100 data sheet, from memory"),
         ("mi210", "fp16", 181, 0.5, "AMD Instinct MI210 data sheet, from memory"),
         ("tpu_v4_like", "bf16", 275, 0.5, ML_ENGINEERING),
         ("sat_vcu1525", "fp16", 0.4096, 1e-9, "1024 units x 2 x 200 MHz, from assumed numbers"),
@@ -126,7 +133,7 @@ def test_dram_streams_at_the_measured_rate(name, read_gb_s, source):
 @pytest.mark.parametrize("name", GPUS)
 def test_sparse_modes_are_2_4_since_ampere_and_none_before(name):
     arch = load_arch(name)
-    if name in ("v100_sxm2", "t4", "mi210"):
+    if name in ("p100_sxm2", "v100_sxm2", "t4", "mi100", "mi210"):
         assert arch.sparsity.patterns == []
     else:
         assert arch.sparsity.patterns == ["2:4"]

@@ -141,6 +141,7 @@ def test_a_changed_number_is_refused(data, raw):
     [
         ({"format": "other"}, "not a trace of nmsim"),
         ({"schema": SCHEMA + 1, "info": {"nmsim": "9.9"}}, "written by a newer nmsim (9.9): schema 4"),
+        ({"schema": SCHEMA - 1, "info": {"nmsim": "0.1"}}, "written by an older nmsim (0.1): schema 2"),
         ({"schema": SCHEMA + 1, "info": 3}, "written by a newer nmsim (None)"),
         ({"schema": True}, "schema is True, not a version number"),
         ({"schema": None}, "schema is None"),
