@@ -150,6 +150,19 @@ class Kernels(Spec):
     dram_efficiency: Ratio = Field(
         default=1.0, description="share of what streams get of DRAM that the kernels of products get"
     )
+    latency: Count | None = Field(
+        default=None,
+        description="cycles of DRAM's latency, of kernels that ask for operands one step of the main loop ahead: where "
+        "L2 does not hold them no step is shorter. Left out where kernels ask further ahead",
+    )
+    along_k: dict[Literal["a", "b"], BytesPerCycle] = Field(
+        default={},
+        description="bytes that a core gets a cycle of an operand which lies along k and which L2 does not hold; "
+        "without a limit of its own if left out",
+    )
+    c_passes: Count = Field(
+        default=1, description="times that results pass DRAM: 2 where products are added to what is there"
+    )
     raster: Raster = Field(
         default="blocks",
         description="order of thread blocks of products: `blocks` close to a square run at a time, `columns` follow m, "

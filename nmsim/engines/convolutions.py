@@ -17,7 +17,6 @@ import numpy as np
 from nmsim.arch.arithmetic import rates
 from nmsim.arch.gpu import Kernels, Winograd
 from nmsim.arch.schema import ACCUMULATOR_BYTES, TensorCoreArch
-from nmsim.engines.gpu_traffic import Kernel
 from nmsim.engines.products import Products
 from nmsim.engines.tiling import ceil_div
 from nmsim.workloads.optable import DTYPES, STAGES
@@ -146,8 +145,3 @@ def copied(arch: TensorCoreArch, p: Products) -> tuple[np.ndarray, np.ndarray]:
     packed &= (p.taps >= kernels.packed_taps) & on_tensor_cores(p)
     gradient = np.where(p.stage == STAGES.index("WU"), p.b.dram_bytes, p.a.dram_bytes)
     return np.where(cleared, written, 0.0) + np.where(packed, 2.0 * gradient, 0.0), cleared + 1.0 * packed
-
-
-def summed_up(arch: TensorCoreArch, p: Products, kernel: Kernel) -> np.ndarray:
-    """Kernels that add the partial sums of weight gradients [ops]: 1 where a reduction is split, else 0."""
-    return (own_kernels(arch.kernels, p) & (np.asarray(kernel.split_k) > 1)).astype(float)

@@ -6,13 +6,14 @@ among V rows, only the rows of the other operand that go with these columns are 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from nmsim.arch.capability import SIDES
 from nmsim.arch.gpu import Kernels
-from nmsim.arch.schema import TensorCoreArch
+from nmsim.arch.schema import ACCUMULATOR_BYTES, TensorCoreArch
 from nmsim.engines.products import Products
 from nmsim.engines.tiling import ceil_div
 
@@ -103,6 +104,11 @@ def partial_bytes(p: Products, kernel: Kernel) -> np.ndarray:
     return p.m * p.n * p.count * np.where(split > 1, split * PARTIAL_BYTES, 0.0)
 
 
+def dram_bandwidth(arch: TensorCoreArch) -> float:
+    """Bytes per second that kernels of products get of DRAM."""
+    return arch.memories.dram.bandwidth * arch.memories.dram.efficiency * arch.kernels.dram_efficiency
+
+
 def dram_bytes(arch: TensorCoreArch, p: Products, kernel: Kernel, order: np.ndarray) -> dict[str, np.ndarray]:
     """DRAM bytes per stream [ops].
 
@@ -130,6 +136,43 @@ def dram_bytes(arch: TensorCoreArch, p: Products, kernel: Kernel, order: np.ndar
         "c": p.c_bytes,
         "metadata": p.a.dram_metadata * a_times + p.b.dram_metadata * b_times,
     }
+
+
+def joining_cycles(arch: TensorCoreArch, p: Products, kernel: Kernel) -> np.ndarray:
+    """Cycles after the last part of a split reduction [ops]: partial sums are written and read, then added.
+
+    They pass through L2 where it holds them, else at the speed of DRAM (but are not counted among its bytes).
+    """
+    partial, memories = partial_bytes(p, kernel), arch.memories
+    held = partial <= memories.l2.size
+    bandwidth = np.where(held, memories.l2.bandwidth, dram_bandwidth(arch))
+    return np.where(partial > 0, 2.0 * partial / (bandwidth / arch.clock) + arch.kernels.fill_cycles, 0.0)
+
+
+def fetching(
+    arch: TensorCoreArch,
+    p: Products,
+    kernel: Kernel,
+    waves: np.ndarray,
+    steps: np.ndarray,
+    each: Mapping[str, np.ndarray],
+) -> np.ndarray:
+    """Cycles in which a core gets the operands that L2 does not hold [ops]; `waves` of thread blocks follow each other
+    on it, each of `steps` steps, for which it fetches the bytes `each` of A and B.
+
+    Kernels that ask one step ahead wait for DRAM in every step, those side by side at the same time; what lies along k
+    has a rate of its own.
+    """
+    waiting = np.ceil(waves / side_by_side(arch.kernels, kernel)) * steps * (arch.kernels.latency or 0)
+    moving = sum((waves * each[name] / rate for name, rate in arch.kernels.along_k.items()), np.zeros(len(p.m)))
+    outgrown = (p.a.dram_bytes + p.b.dram_bytes) / p.count > arch.memories.l2.size
+    return np.where(outgrown, np.maximum(waiting, moving), 0.0)
+
+
+def side_by_side(kernels: Kernels, kernel: Kernel) -> np.ndarray:
+    """Thread blocks whose sums the registers of a core hold [ops], but at least one."""
+    tile = np.asarray(kernel.tile_m * kernel.tile_n) * ACCUMULATOR_BYTES
+    return np.maximum(np.floor(kernels.accumulators / tile), 1.0)
 
 
 def _touched(p: Products) -> tuple[np.ndarray | float, np.ndarray | float]:

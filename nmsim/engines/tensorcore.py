@@ -7,26 +7,27 @@ A product is cut into output tiles, each reduced in one or `split` parts; the pa
 (with stream-K the tiles are shared evenly, whatever their number, none among more than two cores). A part takes its
 multiply-accumulates at the core's rate (N/M of them when n:m is skipped) or reading its operands from shared memory,
 whichever is longer, and what its kernel does not hide: of a dense product a share of the shorter, of an n:m product
-some cycles in every step of its main loop. Operands are read once per warp tile, the dense operand of an n:m product
-M/N times faster. Instructions take the sparse operand as their first: with n:m in
-B they compute the transposed product, so that tiles, their order and warp tiles are turned over. An operand that is
-stored in a narrower type than is multiplied moves as it is stored; the vector lanes widen it as a warp tile reads it,
+some cycles in every step of its main loop. Kernels that ask for operands one step ahead wait in each for what L2 does
+not hold. Operands are read once per warp tile, the dense operand of an n:m product M/N times faster. Instructions take
+the sparse operand as their first: with n:m in B they compute the transposed product, so that tiles, their order and
+warp tiles are turned over. An operand that is stored in a narrower type than is multiplied moves as it is stored; the
+vector lanes widen it as a warp tile reads it,
 beside the products. Each wave pays a prologue and an epilogue, and the results are written to DRAM before the next
 begins, unless the registers hold the sums of several thread blocks, of which one computes while another fills or
-drains. L2 serves every part its operands;
-DRAM serves what L2 cannot keep. A board at its power cap lowers its clock (nmsim.engines.power).
+drains. A kernel of its own adds the parts of a split reduction. L2 serves every part its operands; DRAM serves what L2
+cannot keep. A board at its power cap lowers its clock (nmsim.engines.power).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from nmsim.arch import fleet
 from nmsim.arch.gpu import Kernels
-from nmsim.arch.schema import ACCUMULATOR_BYTES, TensorCoreArch
+from nmsim.arch.schema import TensorCoreArch
 from nmsim.engines.convolutions import (
     by_winograd,
     copied,
@@ -35,16 +36,18 @@ from nmsim.engines.convolutions import (
     on_tensor_cores,
     own_kernels,
     prepared,
-    summed_up,
     winograd_offered,
 )
 from nmsim.engines.gpu_traffic import (
     Kernel,
     condensed,
+    dram_bandwidth,
     dram_bytes,
+    fetching,
+    joining_cycles,
     l2_bytes,
-    partial_bytes,
     shared_memory_bytes,
+    side_by_side,
     widening,
 )
 from nmsim.engines.power import dynamic_energy, throttled, voltage
@@ -56,8 +59,9 @@ from nmsim.workloads.optable import DTYPES, STAGES
 
 @dataclass(frozen=True)
 class Run:
-    """An op under a kernel: its waterfall without launch, its bytes per stream, its padded dense products, the cycles
-    with cores at work, summed over the cores, and the cycles of `work` on each as `slowed` by the power cap."""
+    """An op under a kernel: its waterfall without the first launch, its bytes per stream, its padded dense products,
+    the cycles with cores at work, summed over the cores, and the cycles of `work` on each as `slowed` by the power cap.
+    """
 
     fall: Waterfall
     dram: dict[str, np.ndarray]
@@ -72,6 +76,7 @@ def evaluate(arch: TensorCoreArch, p: Products) -> Timing:
     """Time, traffic and chosen kernel of each product; dense where that is faster than skipping."""
     p = on_cuda_cores(arch, p)
     (moved, started), p = copied(arch, p), prepared(arch, p)
+    p = replace(p, c_bytes=p.c_bytes * arch.kernels.c_passes)
     kernel, cycles = choose(arch, p)
     idle = np.zeros(len(p.m), dtype=bool)
     if len(sparse := np.flatnonzero(p.side > 0)):
@@ -81,10 +86,10 @@ def evaluate(arch: TensorCoreArch, p: Products) -> Timing:
         p = dense_where(p, idle)
         for mine, theirs in zip(vars(kernel).values(), vars(other).values(), strict=True):
             mine[idle] = theirs[idle[sparse]]
-    started = started + 1.0 + summed_up(arch, p, kernel)
+    started += 1.0
     done = _by_winograd(arch, p, kernel, cycles, moved, started)
     run = execute(arch, done, kernel)
-    run.fall.plus("operand_feed", moved / (_dram_bandwidth(arch) / arch.clock))
+    run.fall.plus("operand_feed", moved / (dram_bandwidth(arch) / arch.clock))
     run.dram["a"] = run.dram["a"] + moved
     run.fall.plus("launch", started * arch.launch.seconds * arch.clock)
     plan = {name: np.asarray(value) for name, value in vars(kernel).items()} | {"ran_dense": idle}
@@ -112,9 +117,9 @@ def _by_winograd(
             mine = fleet.with_numbers(mine, {"kernels.conv.narrow": []})
         fewer, transformed = by_winograd(how, mine, take(p, rows))
         other, fewer_cycles = choose(mine, fewer)
-        launches = how.launches + summed_up(mine, fewer, other)
+        launches = np.full(len(rows), float(how.launches))
         saved = cycles[rows] - fewer_cycles + (started[rows] - launches) * mine.launch.seconds * mine.clock
-        saved = saved + (moved[rows] - transformed) / (_dram_bandwidth(mine) / mine.clock)
+        saved = saved + (moved[rows] - transformed) / (dram_bandwidth(mine) / mine.clock)
         gains = saved > 0
         found = (*vars(other).values(), fewer_cycles, transformed, launches)
         for new, old in zip(found, (*vars(kernel).values(), cycles, moved, started), strict=True):
@@ -205,15 +210,22 @@ def execute(arch: TensorCoreArch, p: Products, kernel: Kernel, booking: type[Wat
     fall, waits = _on_cores(arch, p, kernel, waves, depth, booking(p.useful / (arch.cores.count * p.rate)))
 
     l2, dram = l2_bytes(arch, p, kernel), dram_bytes(arch, p, kernel, _order(kernels, p))
-    per_cycle = _dram_bandwidth(arch) / arch.clock
-    around = _fill(kernels, kernel, waves, p.c_bytes / per_cycle) + _joining(arch, p, kernel)
+    per_cycle = dram_bandwidth(arch) / arch.clock
+    if kernels.latency or kernels.along_k:
+        fetched = fetching(arch, p, kernel, waves, depth / _step(kernels, p), {x: dram[x] / parts for x in "ab"})
+        fall.resource("operand_feed", fetched)
+    around, joining = _fill(kernels, kernel, waves, p.c_bytes / per_cycle), joining_cycles(arch, p, kernel)
+    starting = arch.launch.seconds * arch.clock
+    again = np.where(np.asarray(kernel.split_k) > 1, starting, 0.0)
     work, busy = fall.cycles, (fall.cycles - waits) * parts / waves
     energy = dynamic_energy(arch, p, busy, l2, dram)
-    slowed = throttled(arch, energy, work, around + arch.launch.seconds * arch.clock)
+    slowed = throttled(arch, energy, work, around + joining + starting + again)
     fall.at_least("power", slowed)
     fall.resource("l2", total(l2) / (memories.l2.bandwidth / arch.clock))
     fall.plus("fill_drain", around)
     fall.resource("dram", (dram["a"] + dram["b"] + dram["c"]) / per_cycle, dram["metadata"] / per_cycle)
+    fall.plus("fill_drain", joining)
+    fall.plus("launch", again)
     padded = parts * kernel.tile_m * kernel.tile_n * depth
     return Run(fall, dram, l2, padded, busy, work, slowed)
 
@@ -269,25 +281,8 @@ def _fill(kernels: Kernels, kernel: Kernel, waves: np.ndarray, writing: np.ndarr
 
     Where the registers hold the sums of several thread blocks, only one in as many is seen, but at least one.
     """
-    tile = np.asarray(kernel.tile_m * kernel.tile_n) * ACCUMULATOR_BYTES
-    resident = np.maximum(np.floor(kernels.accumulators / tile), 1.0)
+    resident = side_by_side(kernels, kernel)
     return np.maximum(waves / resident, 1.0) * kernels.fill_cycles + writing / resident
-
-
-def _joining(arch: TensorCoreArch, p: Products, kernel: Kernel) -> np.ndarray:
-    """Cycles after the last part of a split reduction [ops]: partial sums are written and read, then added.
-
-    They pass through L2 where it holds them, else at the speed of DRAM (but are not counted among its bytes).
-    """
-    partial, memories = partial_bytes(p, kernel), arch.memories
-    held = partial <= memories.l2.size
-    bandwidth = np.where(held, memories.l2.bandwidth, _dram_bandwidth(arch))
-    return np.where(partial > 0, 2.0 * partial / (bandwidth / arch.clock) + arch.kernels.fill_cycles, 0.0)
-
-
-def _dram_bandwidth(arch: TensorCoreArch) -> float:
-    """Bytes per second that kernels of products get of DRAM."""
-    return arch.memories.dram.bandwidth * arch.memories.dram.efficiency * arch.kernels.dram_efficiency
 
 
 def _either(sparse: np.ndarray, own: float | None, common: float | np.ndarray) -> np.ndarray:

@@ -70,14 +70,32 @@ def test_reduction_is_padded_to_the_main_loop_step():
 
 
 def test_split_k_fills_the_cores():
-    """8 tiles of k = 8192 keep 8 cores busy; in 8 parts each, 64 cores for an eighth of the time, and then the sums,
-    8 x 8 tiles of 64 KiB in an L2 without limits, take another round trip."""
+    """8 tiles of k = 8192 keep 8 cores busy; in 8 parts each, 64 cores for an eighth of the time. A second kernel adds
+    the sums, 8 x 8 tiles of 64 KiB in an L2 without limits: another launch and round trip."""
     work = nmsim.gemm(128 * 8, 128, 8192)
     whole = nmsim.simulate(gpu(), work)
     split = nmsim.simulate(gpu(kernels__split_k=[1, 8]), work)
     assert whole.cycles == pytest.approx(131072 + 100 + 1410)
-    assert split.cycles == pytest.approx(16384 + 200 + 1410)
+    assert split.cycles == pytest.approx(16384 + 200 + 2 * 1410)
     assert split.columns["plan.split_k"][0] == 8
+
+
+def test_a_reduction_is_split_where_that_saves_more_than_a_launch():
+    """8 parts of k = 2048 save 28672 of 32768 cycles, and cost a round trip of 100: 20.3 us to launch the second
+    kernel in."""
+    work = nmsim.gemm(128 * 8, 128, 2048)
+    for launch, parts in (("20.2 us", 8), ("20.3 us", 1)):
+        found = nmsim.simulate(gpu(kernels__split_k=[1, 8], launch__floor=launch), work)
+        assert found.columns["plan.split_k"][0] == parts
+
+
+def test_dram_does_not_hide_what_follows_a_split_reduction():
+    """An L2 without limits, 2 x 8192 x 1024 values of 2 bytes and the results at 87.1 GB/s: the second kernel comes
+    after that."""
+    arch = gpu(kernels__split_k=[8], memories__dram__bandwidth="100 GB/s", memories__l2__size="1 GB")
+    found = nmsim.simulate(arch, nmsim.gemm(1024, 1024, 8192))
+    dram = 2 * (2 * 8192 * 1024 + 1024 * 1024) * 1.41e9 / 87.1e9
+    assert found.cycles == pytest.approx(dram + 100 + 2 * 1410)
 
 
 def test_sums_of_a_split_reduction_pass_through_l2():
@@ -283,3 +301,36 @@ def test_the_operand_that_is_sparse_makes_no_difference_to_a_square_product(name
         for operand in "AB"
     ]  # fmt: skip
     assert times[0] == pytest.approx(times[1], rel=0.01)
+
+
+def test_an_operand_along_k_comes_to_each_core_at_a_rate_of_its_own():
+    """108 tiles on 108 cores: each fetches 128 rows of A, 1 MiB, at 8 B a cycle: 131072 cycles where products need half
+    of that. B is 1 MiB for all. An L2 of 109 MiB holds both, one of 108 MiB does not."""
+    work = nmsim.gemm(128 * 108, 128, 4096)
+    for mib, rates, cycles in (
+        (108, {}, 65536),
+        (108, {"a": "8 B/clk"}, 131072),
+        (108, {"a": "8 B/clk", "b": "4 B/clk"}, 131072 + 2**20 / 108 / 4),
+        (109, {"a": "8 B/clk", "b": "4 B/clk"}, 65536),
+    ):
+        arch = gpu(memories__l2__size=f"{mib} MiB", kernels__along_k=rates)
+        assert nmsim.simulate(arch, work).cycles == pytest.approx(cycles + 100 + 1410)
+
+
+def test_kernels_that_ask_one_step_ahead_wait_in_every_step():
+    """k = 4096 in 128 steps of 32: 128 x 1000 cycles, where products need 65536; twice as many tiles wait no longer
+    where registers hold two. An L2 that holds 109 MiB has the operands at once."""
+    for tiles, registers, mib, cycles in (
+        (108, 64, 108, 128000), (216, 128, 108, 131072), (216, 64, 108, 256000), (108, 64, 109, 65536),
+    ):  # fmt: skip
+        arch = gpu(kernels__latency=1000, kernels__accumulators=f"{registers} KiB", memories__l2__size=f"{mib} MiB")
+        found = nmsim.simulate(arch, nmsim.gemm(128 * tiles, 128, 4096))
+        assert found.cycles == pytest.approx(cycles + 100 * tiles / 108 / (registers / 64) + 1410)
+
+
+def test_products_that_are_added_read_what_is_there():
+    """128 x 128 results of 2 bytes pass DRAM twice, at 87.1 GB/s, and nothing hides either."""
+    work = nmsim.gemm(128, 128, 1024)
+    once, twice = (nmsim.simulate(gpu(memories__dram__bandwidth="100 GB/s", kernels__c_passes=x), work) for x in (1, 2))
+    assert twice.dram_bytes - once.dram_bytes == 128 * 128 * 2
+    assert twice.cycles - once.cycles == pytest.approx(128 * 128 * 2 * 1.41e9 / 87.1e9)
