@@ -7,8 +7,8 @@ measured_gemm.csv. The table that ships with `nmsim validate` has not all of the
 trackers are cited, not copied. The fit minimises the mean, over the data sets of a machine, of the mean
 absolute relative error, one constant at a time until none moves. What a set's way of measuring adds to each of its
 rows is fitted first to the skinny rows of all its machines and stands in nmsim/validation/data/overheads.yaml.
-Where a library ran the same product in several layouts or configurations, the fastest counts. Rows of kernels that
-nmsim/validation/data/libraries.yaml describes are left out.
+Where a library ran the same product in several configurations, the fastest counts. Rows of n:m kernels that
+nmsim/validation/data/libraries.yaml describes are left out; what it says of the layouts of dense ones holds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 import nmsim
-from nmsim.arch.schema import AnyArch
+from nmsim.validation.gemm import variant
 from nmsim.validation.points import data_type, set_name, slug
 from nmsim.validation.settings import DATA, Settings
 
@@ -105,23 +105,30 @@ FITS = {
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of a data set: the products, and what they took, less what measuring added, with that apart."""
+    """The rows of a data set: the products, and what they took, less what measuring added, with that apart; which of
+    `libraries`, overrides of the machine, ran each."""
 
     work: nmsim.Workload
     measured_s: np.ndarray
     overhead_s: np.ndarray
     family: np.ndarray
+    libraries: list[dict[str, Any]]
+    library: np.ndarray
 
-    def errors(self, arch: AnyArch) -> list[float]:
-        """The mean absolute relative error of each family of patterns."""
-        predicted = nmsim.simulate(arch, self.work).per_op("latency_s") + self.overhead_s
+    def errors(self, name: str, overrides: Mapping[str, Any]) -> list[float]:
+        """The mean absolute relative error of each family of patterns on the machine `name` with these overrides."""
+        predicted = self.overhead_s.copy()
+        for number, own in enumerate(self.libraries):
+            rows = np.flatnonzero(self.library == number)
+            arch = nmsim.load_arch(name, overrides={**overrides, **own})
+            predicted[rows] += nmsim.simulate(arch, self.work.select(rows)).per_op("latency_s")
         error = np.abs(predicted / self.measured_s - 1.0)
         return [float(error[self.family == name].mean()) for name in np.unique(self.family)]
 
 
 def rows_of(table: Path, source: str, device: str, dtypes: tuple[str, ...], part: slice = slice(None)) -> Rows | None:
-    """The rows of a source, a device and some data types, of quality A and B, but those of libraries with constants of
-    their own; the fastest of a library's equal products; of those `part`; None if the table has none."""
+    """The rows of a source, a device and some data types, of quality A and B, but those of n:m kernels with constants
+    of their own; the fastest of a library's equal products; of those `part`; None if the table has none."""
     settings = Settings.beside(Path(DATA))
     fastest: dict[tuple[Any, ...], float] = {}
     with table.open(encoding="utf-8") as file:
@@ -130,28 +137,35 @@ def rows_of(table: Path, source: str, device: str, dtypes: tuple[str, ...], part
             wanted = (row["source_key"], row["device"]) == (source, device) and dtype in dtypes
             if wanted and row["quality"] in "AB" and row["time_us"]:
                 pattern = row["pattern"].lower().removeprefix("v")
-                sizes = (int(float(row[x])) for x in "MNK")
+                sizes = [int(float(row[x])) for x in "MNK"]
                 kernel = "" if pattern == "dense" else slug(row["kernel"].split(" ")[0])
                 if kernel and settings.library(set_name(source, device, dtype, f"{pattern}_{kernel}")):
                     continue
-                key = (*sizes, pattern, dtype, kernel)
+                own = "" if kernel else variant("dense", row["kernel"], "", sizes[2])
+                key = (*sizes, pattern, dtype, kernel, own)
                 fastest[key] = min(float(row["time_us"]) * 1e-6, fastest.get(key, np.inf))
     fastest = dict(list(fastest.items())[part])
     if not fastest:
         return None
-    m, n, k, patterns, types, _ = (list(column) for column in zip(*fastest, strict=True))
+    m, n, k, patterns, types, _, variants = (list(column) for column in zip(*fastest, strict=True))
     work = nmsim.gemms(
         {"m": m, "n": n, "k": k, "pattern": patterns, "operand": ["A"] * len(m), "dtype": types}, name=source
     )
     family = np.array([f"{dtype} {min(pattern.count(':'), 2)}" for pattern, dtype in zip(patterns, types, strict=True)])
-    overhead = np.array([settings.overhead_s(set_name(source, device, dtype, "dense")) for dtype in types])
-    return Rows(work, np.array(list(fastest.values())), overhead, family)
+    sets = [set_name(source, device, dtype, "dense") for dtype in types]
+    named = [f"{name}_{own}" if own else name for name, own in zip(sets, variants, strict=True)]
+    names = list(dict.fromkeys(named))
+    found = [settings.library(name) for name in names]
+    return Rows(
+        work, np.array(list(fastest.values())), np.array([settings.overhead_s(name) for name in sets]), family,
+        [{} if library is None else library.overrides for library in found],
+        np.array([names.index(name) for name in named]),
+    )  # fmt: skip
 
 
 def score(name: str, overrides: Mapping[str, Any], rows: list[Rows]) -> float:
     """The mean over data sets of the mean absolute relative error."""
-    arch = nmsim.load_arch(name, overrides=overrides)
-    return float(np.mean([error for part in rows for error in part.errors(arch)]))
+    return float(np.mean([error for part in rows for error in part.errors(name, overrides)]))
 
 
 def descend(name: str, fit: Fit, rows: list[Rows]) -> dict[str, Any]:

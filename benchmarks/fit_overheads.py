@@ -22,7 +22,7 @@ STEP_S, MOST_S = 0.5e-6, 60e-6
 FITTED_ON = {
     "neusight_*_fp32_dense": ("a100_pcie", "h100"),
     "neusight_*": ("a100_pcie",),
-    "deepbench_*": ("_dense",),
+    "deepbench_*_dense": ("v100", "t4"),
 }
 """Words in the names of the sets that an entry is fitted on, where those are not all of its sets."""
 

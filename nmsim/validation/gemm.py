@@ -103,21 +103,22 @@ def _family(pattern: Pattern, kernel: str) -> str:
 
 def _variants(table: Table) -> np.ndarray:
     """What tells kernels of one family apart [rows]: `tn` for the layouts of A and B of a dense product where the
-    kernel's name ends with TN, `tn_pow2` where k, the stride of its rows, is a power of two as well, `v64` for the
-    height of blocks where the notes of an n:m one say V=64; else empty.
+    kernel's name ends with TN, `tn_pow2` where k, the stride of what lies along it, is a power of two as well (`nt` has
+    nothing that does), `v64` for the height of blocks where the notes of an n:m one say V=64; else empty.
 
     Blocks in which every m elements keep all their columns bind no mask, but the tiles of the kernel.
     """
     kinds = {text: Pattern.parse(text).kind for text in dict.fromkeys(_patterns(table))}
     said = zip(_patterns(table), table.words("kernel"), table.words("notes"), table.wholes("K").tolist(), strict=True)
-    return np.array([_variant(kinds[pattern], kernel, notes, k) for pattern, kernel, notes, k in said], dtype=object)
+    return np.array([variant(kinds[pattern], kernel, notes, k) for pattern, kernel, notes, k in said], dtype=object)
 
 
-def _variant(kind: str, kernel: str, notes: str, k: int) -> str:
+def variant(kind: str, kernel: str, notes: str, k: int) -> str:
+    """What tells the kernels of a product of a `kind` of pattern from others of its family; see `_variants`."""
     if kind == "dense":
         layouts = re.search(r" ([NT][NT])$", kernel)
         name = layouts[1].lower() if layouts else ""
-        return f"{name}_pow2" if name == "tn" and k.bit_count() == 1 else name
+        return f"{name}_pow2" if name not in ("", "nt") and k.bit_count() == 1 else name
     height = re.search(r"\bV=(\d+)\b", notes) if kind == "nm" else None
     return f"v{height[1]}" if height else ""
 

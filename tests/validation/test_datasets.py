@@ -171,16 +171,27 @@ def test_kernels_of_one_data_set_may_have_libraries_of_their_own(write):
 
 
 def test_products_along_k_are_told_apart_by_their_stride(write):
-    """Rows of A are k apart; of 512, 1530 and 2560 with A along k the first is a power of two, with A along m none is
-    told apart."""
-    k = [512, 1530, 2560, 4096]
-    table = [
-        row | {"K": each, "kernel": f"cuBLAS {layouts}"}
-        for row, each, layouts in zip(rows(), k, ("TN", "TN", "TN", "NN"), strict=True)
-    ]
+    """Rows along k are k apart, those of A in TN and those of B in TN and NN: 512 and 4096 are powers of two, 1530 and
+    2560 are not. In NT nothing lies along k, and nothing is told apart."""
+    said = [("TN", 512), ("TN", 1530), ("NN", 2560), ("NN", 4096), ("NT", 4096), ("NT", 2560)]
+    table = [row | {"K": k, "kernel": f"cuBLAS {layouts}"} for row, (layouts, k) in zip(rows() * 2, said, strict=False)]
     (found,) = validate(write("measured_gemm.csv", table)).sets
     lines = {part.points.kernels: part.points.lines.tolist() for part in found.parts}
-    assert lines == {"tn_pow2": [2], "tn": [3, 4], "nn": [5]}
+    assert lines == {"tn_pow2": [2], "tn": [3], "nn": [4], "nn_pow2": [5], "nt": [6, 7]}
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "fp32"])
+def test_layouts_of_deepbench_have_kernels_of_their_own(dtype):
+    """Its products are added to C in every layout. Of what lies along k, in NN B and in TN both, cores get less, but in
+    fp16 where k is a power of two."""
+    (found,) = validate(names=[f"deepbench_t4_{dtype}_dense"]).sets
+    limits = {part.points.kernels: set(part.arch.kernels.along_k) for part in found.parts}
+    pow2 = dtype == "fp16"
+    assert limits == {
+        "nt": set(), "nn": {"b"}, "tn": {"a", "b"},
+        "nn_pow2": set() if pow2 else {"b"}, "tn_pow2": set() if pow2 else {"a", "b"},
+    }  # fmt: skip
+    assert {part.arch.kernels.c_passes for part in found.parts} == {2}
 
 
 @pytest.mark.parametrize(("speedup", "within"), [(40, False), (60, True)])
