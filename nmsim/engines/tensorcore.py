@@ -46,6 +46,7 @@ from nmsim.engines.gpu_traffic import (
     fetching,
     joining_cycles,
     l2_bytes,
+    partial_bytes,
     shared_memory_bytes,
     side_by_side,
     widening,
@@ -221,7 +222,8 @@ def execute(arch: TensorCoreArch, p: Products, kernel: Kernel, booking: type[Wat
     energy = dynamic_energy(arch, p, busy, l2, dram)
     slowed = throttled(arch, energy, work, around + joining + starting + again)
     fall.at_least("power", slowed)
-    fall.resource("l2", total(l2) / (memories.l2.bandwidth / arch.clock))
+    beside = total(l2) - 2.0 * partial_bytes(p, kernel)  # partial sums pass while they are joined
+    fall.resource("l2", beside / (memories.l2.bandwidth / arch.clock))
     fall.plus("fill_drain", around)
     fall.resource("dram", (dram["a"] + dram["b"] + dram["c"]) / per_cycle, dram["metadata"] / per_cycle)
     fall.plus("fill_drain", joining)
