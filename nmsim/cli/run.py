@@ -193,6 +193,8 @@ def _in_one_dtype(args: argparse.Namespace) -> Workload:
     recipe = get_recipe(args.recipe or "inference")
     if args.optimizer and not recipe.trains:
         raise UnsupportedError("--optimizer goes with a recipe that trains; give one with --recipe")
+    if args.keep_dense and (args.pattern or "dense") == "dense":
+        raise UnsupportedError("--keep-dense leaves layers out of a pattern; give one with --pattern")
     seq_len = _seq_len(args.seq_len)
     dtype = args.dtype or "fp16"
     model = load_workload(args.workload, args.batch, seq_len, args.phase == "decode", args.context, dtype)

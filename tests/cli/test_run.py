@@ -189,6 +189,7 @@ def test_products_in_csv_run_too(nmsim_, tmp_path):
         (("sat_vcu1525", "gpt2", "--context", "12"), "context"),
         (("sat_vcu1525", "gpt2", "--phase", "decode", "--recipe", "dense"), "decod"),
         (("sat_vcu1525", "resnet9", "--pattern", "2:8", "--keep-dense", "convolution1"), "convolution1"),
+        (("sat_vcu1525", "resnet9", "--recipe", "dense", "--keep-dense", "conv*"), "give one with --pattern"),
         (("sat_vcu1525", "resnet9", "--set", "clock"), "not of the form name=value"),
         (("sat_vcu1525", "resnet9", "--set", "clock=fast"), "clock"),
         (("sat_vcu1525", "resnet9", "--set", "clok=1 GHz"), "clock"),
