@@ -84,6 +84,9 @@ class Convolutions(Spec):
         default=None,
         description="tiles of weight gradients, and of input gradients on tensor cores; as `tiles` if left out",
     )
+    cuda_cores: list[Dtype] = Field(
+        default=["fp32"], description="data types that CUDA cores multiply; tensor cores multiply the others"
+    )
     narrow: list[Tile] = Field(
         default=[],
         description="tiles for products that fit into their shorter side only; on tensor cores those that hold a "

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from nmsim.arch.arithmetic import product_dtypes
 from nmsim.arch.capability import SIDES
 from nmsim.arch.schema import ACCUMULATOR_BYTES, AnyArch, CpuArch, SystolicArch, TensorCoreArch
 from nmsim.energy.account import STATIC, Key, table_name
@@ -48,11 +47,10 @@ def count(
     if products is None:
         _elementwise(arch, work, timing, found)
         return found
-    _products(arch, work, timing, found)
+    _products(arch, work, timing, products.dtype, found)
     found["vector", "op", ""] = np.zeros(size) + timing.lane_ops
     if isinstance(arch, TensorCoreArch):
-        dtype = product_dtypes(arch, work)
-        for code in np.unique(dtype):
+        for code in np.unique(dtype := products.dtype):
             found["cores", DTYPES[code], ""] = np.where(dtype == code, timing.busy, 0.0)
         for stream, sent in timing.port.items():
             found["buffers", "read", stream] = 8 * sent
@@ -75,9 +73,9 @@ def _elementwise(arch: AnyArch, work: Workload, timing: Timing, found: dict[Key,
             found["stream", "bit", stream] = 8 * sent
 
 
-def _products(arch: AnyArch, work: Workload, timing: Timing, found: dict[Key, np.ndarray]) -> None:
-    """Multiply-accumulates by data type, and those skipped; in an array those of the padded slots are gated."""
-    dtype, executed = product_dtypes(arch, work), np.zeros(len(work)) + timing.executed
+def _products(arch: AnyArch, work: Workload, timing: Timing, dtype: np.ndarray, found: dict[Key, np.ndarray]) -> None:
+    """Multiply-accumulates by data type (codes [ops]), and those skipped; padded slots of an array are gated."""
+    executed = np.zeros(len(work)) + timing.executed
     dense = work["m"].astype(float) * work["n"] * work["k"] * work["count"]
     idle = executed * (np.maximum(np.asarray(timing.padded) / dense, 1.0) - 1.0)
     skipped = np.maximum(dense - executed, 0.0)

@@ -7,19 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from nmsim.arch.arithmetic import product_dtypes, widened
+from nmsim.arch.arithmetic import widened
 from nmsim.arch.capability import Skips, skips
 from nmsim.arch.fleet import take
-from nmsim.arch.schema import AnyArch, CpuArch, SystolicArch
+from nmsim.arch.schema import AnyArch, CpuArch, SystolicArch, TensorCoreArch
 from nmsim.energy.account import Account, account, assumptions
 from nmsim.energy.area import wire_mm
 from nmsim.engines import actions, cpu, gathers, systolic, tensorcore, vector
+from nmsim.engines.convolutions import on_cuda_cores
 from nmsim.engines.products import Products, gather
 from nmsim.engines.systolic import Plan
 from nmsim.engines.timing import CAUSES, Timing
 from nmsim.errors import UnsupportedError
 from nmsim.results.result import Result
-from nmsim.workloads.optable import DTYPES, Workload
+from nmsim.workloads.optable import Workload
 
 STREAMS = ("a", "b", "c", "metadata")
 CHUNK = 1 << 14
@@ -40,7 +41,7 @@ def simulate(arch: AnyArch, work: Workload, strict: bool = False, plan: Plan | N
         _refuse_unsupported(work, skip)
     columns, energy = costs(arch, work, skip, vector.pruned_online(work), plan)
     reasons, codes = _reasons(work, skip, columns.flag("plan.ran_dense"))
-    used = {DTYPES[code] for code in np.unique(product_dtypes(arch, work)[work.gemms])}
+    used = {action.rpartition(" ")[2] for component, action, _ in energy.counts if component == "mac"}
     assumed = widened(arch, work) + assumptions(arch, used)
     return Result(arch, work, "analytic", columns.values, reasons, codes, assumed, energy)
 
@@ -59,6 +60,8 @@ def costs(
     for rows in _chunks(np.flatnonzero(work.gemms)):
         part, machine = work.select(rows), take(arch, rows)
         products = gather(machine, part, skip.take(rows), online[rows])
+        if isinstance(machine, TensorCoreArch):
+            products = on_cuda_cores(machine, products)
         chosen = None if plan is None else plan.take(place[rows])
         timing = _products(machine, products, gathers.entries(machine, part), chosen)
         columns.store(rows, values := _values(part, timing))

@@ -42,15 +42,17 @@ def on_cuda_cores(arch: TensorCoreArch, p: Products) -> Products:
     Gradients of convolutions whose padding overhangs: the input gradient is a convolution that is padded by what a
     kernel reaches less this padding, which is negative there.
     """
-    away = own_kernels(arch.kernels, p) & (p.overhang > 0) & (p.stage != STAGES.index("FF"))
+    away = own_kernels(arch.kernels, p) & on_tensor_cores(arch.kernels, p)
+    away &= (p.overhang > 0) & (p.stage != STAGES.index("FF"))
     if not away.any() or "fp32" not in (rate := rates(arch)):
         return p
     return replace(p, rate=np.where(away, rate["fp32"], p.rate), dtype=np.where(away, DTYPES.index("fp32"), p.dtype))
 
 
-def on_tensor_cores(p: Products) -> np.ndarray:
-    """The products in other types than that which CUDA cores multiply (boolean [ops])."""
-    return p.dtype != DTYPES.index("fp32")
+def on_tensor_cores(kernels: Kernels, p: Products) -> np.ndarray:
+    """The products in other types than those for which kernels of convolutions use CUDA cores (boolean [ops])."""
+    cuda = kernels.conv.cuda_cores if kernels.conv is not None else []
+    return ~np.isin(p.dtype, [DTYPES.index(name) for name in cuda])
 
 
 def prepared(arch: TensorCoreArch, p: Products) -> Products:
@@ -61,7 +63,9 @@ def prepared(arch: TensorCoreArch, p: Products) -> Products:
     update, taps = p.stage == STAGES.index("WU"), np.maximum(p.taps, 1.0)
     multiple = np.ones(len(p.m))
     for stage, value in arch.kernels.conv.aligned.items():
-        multiple = np.where(conv & on_tensor_cores(p) & (p.stage == STAGES.index(stage)), float(value), multiple)
+        multiple = np.where(
+            conv & on_tensor_cores(arch.kernels, p) & (p.stage == STAGES.index(stage)), float(value), multiple
+        )
     m = np.where(update, taps * multiple * ceil_div(p.m / taps, multiple), p.m)
     k = np.where(update, p.k, taps * multiple * ceil_div(p.k / taps, multiple))
     read = np.where(conv & (p.taps == 1), rows_met(p.a.elements, p.m * p.k * p.count), p.a.elements)
@@ -142,6 +146,6 @@ def copied(arch: TensorCoreArch, p: Products) -> tuple[np.ndarray, np.ndarray]:
     written = np.where(p.taps == 1, rows_met(p.c_bytes, met), p.c_bytes)
     cleared = conv & (p.inserted > p.m)
     packed = conv & np.isin(p.stage, [STAGES.index(stage) for stage in kernels.packed])
-    packed &= (p.taps >= kernels.packed_taps) & on_tensor_cores(p)
+    packed &= (p.taps >= kernels.packed_taps) & on_tensor_cores(arch.kernels, p)
     gradient = np.where(p.stage == STAGES.index("WU"), p.b.dram_bytes, p.a.dram_bytes)
     return np.where(cleared, written, 0.0) + np.where(packed, 2.0 * gradient, 0.0), cleared + 1.0 * packed

@@ -32,7 +32,6 @@ from nmsim.engines.convolutions import (
     by_winograd,
     copied,
     efficiency,
-    on_cuda_cores,
     on_tensor_cores,
     own_kernels,
     prepared,
@@ -75,7 +74,6 @@ class Run:
 
 def evaluate(arch: TensorCoreArch, p: Products) -> Timing:
     """Time, traffic and chosen kernel of each product; dense where that is faster than skipping."""
-    p = on_cuda_cores(arch, p)
     (moved, started), p = copied(arch, p), prepared(arch, p)
     p = replace(p, c_bytes=p.c_bytes * arch.kernels.c_passes)
     kernel, cycles = choose(arch, p)
@@ -154,7 +152,7 @@ def _kernels(kernels: Kernels, p: Products) -> Iterator[tuple[Kernel, np.ndarray
         modes[1.0, 1.0] = np.ones(len(p.m), dtype=bool)
     if (conv := own_kernels(kernels, p)).any():
         own = kernels.conv.split_k if kernels.conv is not None else []
-        update, cuda = p.stage == STAGES.index("WU"), ~on_tensor_cores(p)
+        update, cuda = p.stage == STAGES.index("WU"), ~on_tensor_cores(kernels, p)
         modes |= {(float(split), 0.0): np.zeros(len(p.m), dtype=bool) for split in own} | modes
         for (split, stream), rows in modes.items():
             parted = update & (stream == 0) & np.where(cuda, split in own, split in dense_splits)
@@ -176,7 +174,7 @@ def _tiles(kernels: Kernels, p: Products) -> dict[tuple[int, int], np.ndarray]:
     transposed = [(wide, high) for high, wide in sparse_tiles]
     conv = own_kernels(kernels, p)
     narrow = kernels.conv.narrow if kernels.conv is not None else []
-    cuda, warp = ~on_tensor_cores(p), min(kernels.warp_tile)
+    cuda, warp = ~on_tensor_cores(kernels, p), min(kernels.warp_tile)
     back = conv & ((p.stage == STAGES.index("WU")) | (p.stage == STAGES.index("BP")) & ~cuda)
     special = conv | np.isin(p.dtype, [DTYPES.index(name) for name in kernels.tiles_of])
     found: dict[tuple[int, int], np.ndarray] = {}
@@ -246,7 +244,7 @@ def _on_cores(
     arch: TensorCoreArch, p: Products, kernel: Kernel, waves: np.ndarray, depth: np.ndarray, fall: Waterfall
 ) -> tuple[Waterfall, np.ndarray]:
     """`fall` with `waves` parts of `depth` reduction elements on each core: products, and feeding them; and the cycles
-    of it in which n:m kernels wait [ops]."""
+    of it in which nothing hides that kernels wait [ops]."""
     cores, kernels, sparse = arch.cores, arch.kernels, p.side > 0
     issue = waves * kernel.tile_m * kernel.tile_n * depth * (p.pattern_n / p.pattern_m) / p.rate
     fall.at_least("unskipped", p.executed / (cores.count * p.rate))

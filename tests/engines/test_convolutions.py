@@ -121,6 +121,33 @@ def test_gradients_with_overhanging_padding_run_on_cuda_cores(padding: int, rate
     assert busy(nmsim.simulate(arch, forward), arch) == pytest.approx(128 * 128 * 256 / 512)
 
 
+def test_a_board_without_tensor_cores_runs_every_type_by_kernels_of_cuda_cores():
+    """8 x 14 x 14 positions, 256 -> 32 channels: 13 tiles of 128 x 32 in fp16 too, at twice the rate of fp32; a weight
+    gradient of one tile and 8 x 32 x 32 positions splits as in fp32; overhanging padding costs only its positions,
+    8 x 16 x 16, 16 tiles."""
+    tensor, cuda = (
+        gpu(cores__mma_efficiency=1, cores__macs_per_cycle__fp16=128, kernels__conv__tiles=[[128, 128]],
+            kernels__conv__narrow=[[128, 32]], kernels__split_k=[1], kernels__conv__split_k=[1, 16],
+            kernels__conv__aligned={}, kernels__conv__packed=[], kernels__conv__cuda_cores=types)
+        for types in (["fp32"], ["fp32", "fp16"])
+    )  # fmt: skip
+    for work, there, here in (
+        (conv("FF", 8, 256, 14, 32, 1, "fp16"), 128 * 128 * 256 / 128, 128 * 32 * 256 / 128),
+        (conv("WU", 8, 128, 32, 128, 1, "fp16"), 128 * 128 * 8192 / 128, 128 * 128 * 512 / 128),
+        (conv("BP", 8, 128, 14, 256, 1, "fp16", padding=1), 128 * 128 * 256 / 64, 128 * 128 * 256 / 128),
+    ):
+        for arch, cycles in ((tensor, there), (cuda, here)):
+            assert busy(nmsim.simulate(arch, work), arch) == pytest.approx(cycles)
+
+
+def test_energy_is_counted_in_the_type_that_is_multiplied():
+    """Gradients with overhanging padding are multiplied in fp32: so are their energies on a T4, cores and products."""
+    work = conv("BP", 8, 128, 14, 256, 1, "fp16", padding=1)
+    account = nmsim.simulate("t4", work).account
+    assert account is not None
+    assert {key[1] for key in account.counts if key[0] in ("mac", "cores")} == {"fp32"}
+
+
 def winograd(outputs: int, *directions: str) -> dict[str, Any]:
     how = {
         "dtypes": ["fp32"],
