@@ -123,7 +123,7 @@ class Rows:
             arch = nmsim.load_arch(name, overrides={**overrides, **own})
             predicted[rows] += nmsim.simulate(arch, self.work.select(rows)).per_op("latency_s")
         error = np.abs(predicted / self.measured_s - 1.0)
-        return [float(error[self.family == name].mean()) for name in np.unique(self.family)]
+        return [float(error[self.family == kind].mean()) for kind in np.unique(self.family)]
 
 
 def rows_of(table: Path, source: str, device: str, dtypes: tuple[str, ...], part: slice = slice(None)) -> Rows | None:
