@@ -98,16 +98,18 @@ def winograd_offered(how: Winograd, arch: TensorCoreArch, p: Products) -> np.nda
 def by_winograd(how: Winograd, arch: TensorCoreArch, p: Products) -> tuple[Products, np.ndarray]:
     """What Winograd's algorithm multiplies instead, and the bytes [ops] that transforms beside it read and write.
 
-    A fused kernel works at a higher rate, with its efficiency for that of the direction. Otherwise each of the
-    (o + 2)^2 elements of transformed tiles makes a product, run as forward ones are: tiles x channels by channels x
-    channels, or channels x tiles by tiles x channels for a weight gradient. Tiles overhang the edges of maps.
+    Tiles overhang the edges of maps. A fused kernel multiplies all that they cover, at a higher rate and with its
+    efficiency for that of the direction. Otherwise each of the (o + 2)^2 elements of transformed tiles makes a product,
+    run as forward ones are: tiles x channels by channels x channels, or channels x tiles by tiles x channels for a
+    weight gradient.
     """
     update, width = p.stage == STAGES.index("WU"), float(how.outputs)
     positions = np.where(update, p.k, p.m)
     tiles = positions / (p.map_h * p.map_w) * ceil_div(p.map_h, width) * ceil_div(p.map_w, width)
     if how.fused:
-        full = positions / (tiles * width**2)
-        return replace(p, rate=p.rate * full * how.gain * how.efficiency / efficiency(arch, p)), np.zeros(len(p.m))
+        covered, rate = tiles * width**2, p.rate * how.gain * how.efficiency / efficiency(arch, p)
+        m, k = np.where(update, p.m, covered), np.where(update, covered, p.k)
+        return replace(p, m=m, k=k, kept=k, rate=rate), np.zeros(len(p.m))
     m, k = np.where(update, p.m / p.taps, tiles), np.where(update, tiles, p.k / p.taps)
     count = p.count * (width + 2) ** 2
     a, b = replace(p.a, elements=count * m * k), replace(p.b, elements=count * k * p.n)
