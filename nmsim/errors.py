@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 MOST_LISTED = 40
 """Names that a message gives of those that there are."""
+SHORTEST_BEGINNING = 3
+"""Letters from which on a name counts as the beginning of longer ones."""
 
 
 class NmsimError(Exception):
@@ -50,9 +52,11 @@ class SpecError(NmsimError):
 
 
 def nearest(name: str, allowed: Iterable[str], limit: int = 3) -> list[str]:
-    """The allowed names most like `name`, best first; empty when none is close."""
-    by_lower = {a.lower(): a for a in allowed}
-    return [by_lower[s] for s in difflib.get_close_matches(name.lower(), by_lower, n=limit, cutoff=0.5)]
+    """The allowed names that begin with `name`, then those most like it, best first; empty when none is close."""
+    by_lower, text = {a.lower(): a for a in allowed}, name.lower()
+    longer = [s for s in by_lower if s.startswith(text)] if len(text) >= SHORTEST_BEGINNING else []
+    close = difflib.get_close_matches(text, by_lower, n=limit, cutoff=0.5)
+    return [by_lower[s] for s in dict.fromkeys([*longer, *close])][:limit]
 
 
 def unknown(what: str, name: object, allowed: Iterable[str]) -> str:

@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Score, write, print; 1 if a data set is outside its tolerance."""
+    """Score, write, print; 1 if a data set is outside its tolerance or there is none."""
     from nmsim.report.tables import csv_text
     from nmsim.results.io import dump, require_directory
     from nmsim.validation.datasets import validate
@@ -62,7 +62,7 @@ def execute(args: argparse.Namespace) -> int:
         sys.stdout.write(csv_text([set_record(s) for s in report.sets]))
     else:
         print(_text(report))
-    return 0 if report.within else OUTSIDE
+    return 0 if report.sets and report.within else OUTSIDE
 
 
 def _energy(args: argparse.Namespace) -> int:
@@ -212,11 +212,14 @@ def _gains(report: Report) -> str:
 
 def _left_out(report: Report) -> str:
     from nmsim.report.tables import table
+    from nmsim.validation.datasets import NO_MACHINE
 
     if not report.left_out:
         return ""
     rows = [[Path(entry.file).name, entry.reason, entry.rows] for entry in report.left_out]
-    return f"Left out\n{table(rows, ['table', 'why', 'rows'], 'llr')}"
+    unknown = any(entry.reason.startswith(NO_MACHINE) for entry in report.left_out)
+    hint = "\n  a device may have any name of `nmsim list arch`, or be a file of your own" if unknown else ""
+    return f"Left out\n{table(rows, ['table', 'why', 'rows'], 'llr')}{hint}"
 
 
 def _calibrated(report: Report) -> str:

@@ -66,7 +66,9 @@ def _shape(text: str) -> tuple[int, int, int]:
 
 def _answer(arch: AnyArch, question: Question) -> dict[str, Any]:
     """Times, causes and break-even sizes as plain data."""
+    from nmsim.arch.arithmetic import widened
     from nmsim.validation.breakeven import LARGEST, SMALLEST, scan, thresholds, waterfall
+    from nmsim.workloads.products import gemm
 
     fall = waterfall(arch, question)
     dense, sparse = sum(fall.dense_s.values()), sum(fall.sparse_s.values())
@@ -79,6 +81,7 @@ def _answer(arch: AnyArch, question: Question) -> dict[str, Any]:
         "operand": question.operand, "dtype": question.dtype,
         "dense_s": dense, "sparse_s": sparse, "ideal_s": dense / question.ideal,
         "speedup": fall.speedup, "ideal_speedup": question.ideal, "skipped_because": fall.because,
+        "runs_in": list(widened(arch, gemm(*question.shape, dtype=question.dtype))),
         "causes": causes, "scanned": [SMALLEST, LARGEST],
         "break_even": [vars(t) for t in thresholds(scan(arch, question))],
     }  # fmt: skip
@@ -118,13 +121,14 @@ def _text(data: dict[str, Any]) -> str:
 
 
 def _headline(data: dict[str, Any]) -> str:
-    from nmsim.report.tables import quantity
+    from nmsim.report.tables import WIDTH, quantity, wrap
 
     head = f"{_product(data)} in {data['dtype']} on {data['arch']}, {data['pattern']} in {data['operand']}"
     dense, sparse = (quantity(data[name], "s") for name in ("dense_s", "sparse_s"))
     gain = f"dense {dense}, sparse {sparse}: {data['speedup']:.2f}x of an ideal {data['ideal_speedup']:.2f}x"
     why = f"\nThe zeros are not skipped: {data['skipped_because']}." if data["skipped_because"] else ""
-    return f"{head}\n{gain}{why}"
+    runs = [part for line in data["runs_in"] for part in wrap(line, WIDTH)]
+    return "\n".join([head, f"{gain}{why}", *runs])
 
 
 def _causes(data: dict[str, Any]) -> str:

@@ -9,10 +9,11 @@ import numpy as np
 
 from nmsim.arch.schema import AnyArch
 from nmsim.engines.run import simulate
-from nmsim.errors import PatternError, ShapeError
+from nmsim.errors import PatternError, ShapeError, UnsupportedError, unknown
 from nmsim.results.result import Result
 from nmsim.sparsity.pattern import Pattern
-from nmsim.workloads.products import gemms
+from nmsim.workloads.optable import DTYPES
+from nmsim.workloads.products import CellError, gemms
 
 THRESHOLDS = (1.1, 1.5)
 SMALLEST, LARGEST, STEPS = 16, 65536, 8
@@ -36,6 +37,8 @@ class Question:
             raise PatternError(f"the pattern must be n:m, V:n:m or unstructured, not {self.pattern}")
         if len(self.shape) != 3:
             raise ShapeError(f"a shape is m,n,k, not {self.shape!r}")
+        if self.dtype not in DTYPES:
+            raise UnsupportedError(unknown("dtype", self.dtype, DTYPES))
 
     @property
     def ideal(self) -> float:
@@ -144,11 +147,16 @@ def log_sizes(smallest: int, largest: int, steps: int) -> np.ndarray:
 
 
 def _pairs(arch: AnyArch, question: Question, shapes: np.ndarray) -> Result:
-    """The dense products of the shapes, then the sparse ones, simulated together."""
+    """The dense products of the shapes, then the sparse ones, simulated together; ShapeError where one is too large."""
     m, n, k = np.concatenate([shapes, shapes]).T
     pattern = np.repeat(np.array(["dense", str(question.pattern)], dtype=object), len(shapes))
     columns = {"m": m, "n": n, "k": k, "pattern": pattern, "operand": np.full(len(m), question.operand, dtype=object)}
-    return simulate(arch, gemms(columns, dtype=question.dtype))
+    try:
+        work = gemms(columns, dtype=question.dtype)
+    except CellError as error:
+        size = " x ".join(f"{sizes[error.row]}" for sizes in (m, n, k))
+        raise ShapeError(f"{size}, which is tried for this shape: {error.message}") from None
+    return simulate(arch, work)
 
 
 def _passes(sizes: np.ndarray, found: np.ndarray, level: float) -> tuple[int | None, int | None]:

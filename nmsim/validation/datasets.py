@@ -13,13 +13,16 @@ import numpy as np
 from nmsim.arch.schema import AnyArch
 from nmsim.engines.gathers import by_kernel
 from nmsim.engines.run import simulate
-from nmsim.errors import NmsimError, UnsupportedError, unknown
+from nmsim.errors import NmsimError, ShapeError, UnsupportedError, unknown
 from nmsim.validation import condensed, conv, gemm, layers, models, roofline, vectors
 from nmsim.validation.points import Found, LeftOut, Points, joined
 from nmsim.validation.score import Errors
 from nmsim.validation.settings import DATA, Settings, machine
 from nmsim.validation.tables import Table, read_table
 from nmsim.workloads.optable import Workload
+
+NO_MACHINE = "no architecture file"
+"""How the reason begins why rows of an unknown device are left out."""
 
 TABLES: dict[str, tuple[tuple[str, ...], Callable[[Table], Iterator[Found]]]] = {
     "measured_gemm.csv": (gemm.COLUMNS, gemm.points),
@@ -200,11 +203,12 @@ def _read(folder: Path) -> tuple[list[Points], list[LeftOut]]:
     left: list[LeftOut] = []
     for name in files:
         columns, read = TABLES[name]
-        for found in read(read_table(folder / name, columns)):
-            if isinstance(found, LeftOut):
-                left.append(found)
-            elif len(found):
-                points.append(found)
+        try:
+            found = list(read(read_table(folder / name, columns)))
+        except ShapeError as error:
+            raise ShapeError(f"{folder / name}: {error}") from None
+        left += [part for part in found if isinstance(part, LeftOut)]
+        points += [part for part in found if isinstance(part, Points) and len(part)]
     return points, left
 
 
@@ -225,7 +229,7 @@ def _predict(points: list[Points], settings: Settings) -> Iterator[Predicted | L
     for (device, _, own), mine in groups.items():
         arch = machine(device, settings.library(own) if own else None)
         if arch is None:
-            yield from _without(mine, f"no architecture file for {device!r}")
+            yield from _without(mine, f"{NO_MACHINE} for {device!r}")
             continue
         try:
             yield from _simulated(arch, mine, settings)

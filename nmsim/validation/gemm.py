@@ -24,7 +24,7 @@ from nmsim.validation.points import (
 )
 from nmsim.validation.tables import Table
 from nmsim.workloads.optable import DTYPE_BITS, DTYPES, Workload
-from nmsim.workloads.products import gemms
+from nmsim.workloads.products import CellError, gemms
 
 COLUMNS = ("device", "dtype", "M", "N", "K", "pattern", "time_us")
 PLAIN_COLUMNS = ("device", "dtype", "M", "N", "K", "time_us")
@@ -52,11 +52,14 @@ def points(table: Table) -> Iterator[Found]:
 
 def _points(table: Table, name: str, device: str, dtype: str, time: str, patterns: np.ndarray) -> Points:
     sizes = [table.wholes(column) for column in "MNK"]
+    try:
+        work = products(sizes, patterns, _operands(table), _batch(table), dtype)
+    except CellError as error:
+        raise SpecError(table.problem(bad.row, bad.column.upper(), bad.message) for bad in error.first) from None
     return Points(
         "gemm", name, device, dtype, table.file, table.lines, table.numbers(time) * MICROSECOND,
         label(lambda m, n, k, p: f"{m}x{n}x{k} {p}".removesuffix(" dense"), *sizes, patterns),
-        tuple(table.words("source")), products(sizes, patterns, _operands(table), _batch(table), dtype),
-        np.arange(len(table)),
+        tuple(table.words("source")), work, np.arange(len(table)),
     )  # fmt: skip
 
 

@@ -81,6 +81,14 @@ def test_the_shipped_tables_can_be_scored_as_a_directory(nmsim_, tmp_path):
     assert theirs[0]["tolerance"] is not None
 
 
+def test_status_1_where_nothing_is_scored(nmsim_, measured):
+    table = measured / "measured_gemm.csv"
+    table.write_text(table.read_text().replace(ARCH, "Abacus"))
+    outcome = nmsim_("validate", "--data", measured)
+    assert outcome.code == 1
+    assert "No point could be scored." in outcome.out
+
+
 def test_bad_input_is_refused(refused, measured):
     assert "unknown data set 'owm'" in refused("validate", "owm", "--data", measured)
     assert "is not a directory" in refused("validate", "--data", measured / "nowhere")

@@ -53,6 +53,13 @@ def test_a_machine_that_skips_nothing_says_why(nmsim_):
     assert "The zeros are not skipped: v100_sxm2 has no mode for 2:4" in out
 
 
+def test_a_type_that_the_machine_widens_is_told(nmsim_):
+    out = nmsim_("why", "mi210", "--shape", "512,512,512", "--pattern", "2:4", "--dtype", "fp8").out
+    assert "runs in fp16, since mi210 does not multiply fp8" in " ".join(out.split())
+    assert max(map(len, out.splitlines())) <= 100
+    assert "runs in" not in nmsim_(*WORDS).out
+
+
 def test_overrides_reach_the_machine(nmsim_):
     slow = json.loads(nmsim_(*WORDS, "--set", "memories.dram.bandwidth=1 GB/s", "--json").out)
     assert slow["dense_s"] > 10 * json.loads(nmsim_(*WORDS, "--json").out)["dense_s"]
@@ -73,7 +80,8 @@ def test_files_are_written(nmsim_, tmp_path):
         (("why", "a100_sxm4_80gb", "--shape", "1,2,0", "--pattern", "2:4"), "must be a whole number"),
         ((*WORDS[:-1], "4:2"), "not a pattern"),
         ((*WORDS[:-1], "dense"), "the pattern must be n:m"),
-        ((*WORDS, "--dtype", "fp61"), "unknown dtype"),
+        ((*WORDS, "--dtype", "fp61"), "nmsim: unknown dtype"),
+        ((*WORDS[:3], "1000000000,100000000,1", *WORDS[4:]), "1000000000 x 100000000 x 48, which is tried"),
         (("why", "a100", *WORDS[2:]), "unknown architecture"),
         (("why", "a100_sxm4_80gb"), "required"),
     ],

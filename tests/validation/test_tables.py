@@ -100,6 +100,7 @@ def test_a_stated_dense_time_is_a_reference(write):
         ({"pattern": "2:4", "sparse_operand": "C"}, "t.csv:2:1: sparse_operand: must begin with A or B"),
         ({"time_us": "ten"}, "t.csv:2:1: time_us: must be a positive number"),
         ({"batch": "0"}, "t.csv:2:1: batch: must be a whole number"),
+        ({"M": 2**40, "N": 2**40}, "t.csv:2:1: M: 1.93e+25 multiply-accumulates overflow"),
     ],
 )
 def test_bad_products_are_refused(write, changes, message):
