@@ -6,16 +6,16 @@ A product is cut into output tiles, each reduced in one or `split` parts; the pa
 
 (with stream-K the tiles are shared evenly, whatever their number, none among more than two cores). A part takes its
 multiply-accumulates at the core's rate (N/M of them when n:m is skipped) or reading its operands from shared memory,
-whichever is longer, and what its kernel does not hide: of a dense product a share of the shorter, of an n:m product
-some cycles in every step of its main loop. Kernels that ask for operands one step ahead wait in each for what L2 does
-not hold. Operands are read once per warp tile, the dense operand of an n:m product M/N times faster. Instructions take
-the sparse operand as their first: with n:m in B they compute the transposed product, so that tiles, their order and
-warp tiles are turned over. An operand that is stored in a narrower type than is multiplied moves as it is stored; the
-vector lanes widen it as a warp tile reads it,
-beside the products. Each wave pays a prologue and an epilogue, and the results are written to DRAM before the next
-begins, unless the registers hold the sums of several thread blocks, of which one computes while another fills or
-drains. A kernel of its own adds the parts of a split reduction. L2 serves every part its operands; DRAM serves what L2
-cannot keep. A board at its power cap lowers its clock (nmsim.engines.power).
+whichever is longer, and what its kernel does not hide: of a dense product a share of the shorter, and in small tiles,
+as of an n:m product in all, some cycles in every step of the main loop. Kernels that ask for operands one step ahead
+wait in each for what L2 does not hold. Operands are read once per warp tile, the dense operand of an n:m product M/N
+times faster. Instructions take the sparse operand as their first: with n:m in B they compute the transposed product, so
+that tiles, their order and warp tiles are turned over. An operand that is stored in a narrower type than is multiplied
+moves as it is stored; the vector lanes widen it as a warp tile reads it, beside the products. Each wave pays a prologue
+and an epilogue, and the results are written to DRAM before the next begins, unless the registers hold the sums of
+several thread blocks, of which one computes while another fills or drains. A kernel of its own adds the parts of a
+split reduction. L2 serves every part its operands; DRAM serves what L2 cannot keep. A board at its power cap lowers its
+clock (nmsim.engines.power).
 """
 
 from __future__ import annotations
@@ -74,18 +74,19 @@ class Run:
 
 def evaluate(arch: TensorCoreArch, p: Products) -> Timing:
     """Time, traffic and chosen kernel of each product; dense where that is faster than skipping."""
-    (moved, started), p = copied(arch, p), prepared(arch, p)
-    p = replace(p, c_bytes=p.c_bytes * arch.kernels.c_passes)
+    asked, (p, moved, started) = p, _ready(arch, p)
     kernel, cycles = choose(arch, p)
     idle = np.zeros(len(p.m), dtype=bool)
     if len(sparse := np.flatnonzero(p.side > 0)):
-        dense = dense_where(take(p, sparse), np.ones(len(sparse), dtype=bool))
-        other, dense_cycles = choose(fleet.take(arch, sparse), dense)
-        idle[sparse] = dense_cycles < cycles[sparse]
-        p = dense_where(p, idle)
-        for mine, theirs in zip(vars(kernel).values(), vars(other).values(), strict=True):
-            mine[idle] = theirs[idle[sparse]]
-    started += 1.0
+        mine = fleet.take(arch, sparse)
+        dense, *beside = _ready(mine, dense_where(take(asked, sparse), np.ones(len(sparse), dtype=bool)))
+        other, dense_cycles = choose(mine, dense)
+        sooner = dense_cycles + _beside(mine, *beside) < cycles[sparse] + _beside(mine, moved[sparse], started[sparse])
+        idle[rows := sparse[sooner]] = True
+        p = put(p, rows, take(dense, np.flatnonzero(sooner)))
+        found = (*vars(other).values(), dense_cycles, *beside)
+        for new, old in zip(found, (*vars(kernel).values(), cycles, moved, started), strict=True):
+            old[rows] = new[sooner]
     done = _by_winograd(arch, p, kernel, cycles, moved, started)
     run = execute(arch, done, kernel)
     run.fall.plus("operand_feed", moved / (dram_bandwidth(arch) / arch.clock))
@@ -98,6 +99,17 @@ def evaluate(arch: TensorCoreArch, p: Products) -> Timing:
         executed=p.executed, useful=p.useful, padded=run.padded * worth, peak=arch.cores.count * done.rate * worth,
         lane_ops=widening(arch, p, kernel), busy=run.busy, voltage=voltage(arch, run.work, run.slowed),
     )  # fmt: skip
+
+
+def _ready(arch: TensorCoreArch, p: Products) -> tuple[Products, np.ndarray, np.ndarray]:
+    """The products as kernels take them; the bytes that others move for them, and how many kernels run [ops]."""
+    (moved, others), p = copied(arch, p), prepared(arch, p)
+    return replace(p, c_bytes=p.c_bytes * arch.kernels.c_passes), moved, 1.0 + others
+
+
+def _beside(arch: TensorCoreArch, moved: np.ndarray, started: np.ndarray) -> np.ndarray:
+    """Cycles of what other kernels move and of launches [ops]."""
+    return moved / (dram_bandwidth(arch) / arch.clock) + started * arch.launch.seconds * arch.clock
 
 
 def _by_winograd(
@@ -117,9 +129,9 @@ def _by_winograd(
         fewer, transformed = by_winograd(how, mine, take(p, rows))
         other, fewer_cycles = choose(mine, fewer)
         launches = np.full(len(rows), float(how.launches))
-        saved = cycles[rows] - fewer_cycles + (started[rows] - launches) * mine.launch.seconds * mine.clock
-        saved = saved + (moved[rows] - transformed) / (dram_bandwidth(mine) / mine.clock)
-        gains = saved > 0
+        gains = fewer_cycles + _beside(mine, transformed, launches) < cycles[rows] + _beside(
+            mine, moved[rows], started[rows]
+        )
         found = (*vars(other).values(), fewer_cycles, transformed, launches)
         for new, old in zip(found, (*vars(kernel).values(), cycles, moved, started), strict=True):
             old[rows[gains]] = new[gains]
@@ -251,7 +263,8 @@ def _on_cores(
     fall.at_least("granularity", issue)
     dense = np.array([cores.mma_efficiency_of.get(name, cores.mma_efficiency) for name in DTYPES])[p.dtype]
     dense = dense * efficiency(arch, p)
-    fall.at_least("issue", issue / _either(sparse, kernels.sparse.mma_efficiency, dense))
+    own = kernels.sparse.mma_efficiency
+    fall.at_least("issue", issue / (dense if own is None else np.where(sparse, own, dense)))
     moved = shared_memory_bytes(arch, p, kernel)
     values, indices = (waves * depth * x / cores.shared_memory_bandwidth for x in moved)
     shorter = np.minimum(values + indices, fall.cycles)
@@ -283,8 +296,3 @@ def _fill(kernels: Kernels, kernel: Kernel, waves: np.ndarray, writing: np.ndarr
     """
     resident = side_by_side(kernels, kernel)
     return np.maximum(waves / resident, 1.0) * kernels.fill_cycles + writing / resident
-
-
-def _either(sparse: np.ndarray, own: float | None, common: float | np.ndarray) -> np.ndarray:
-    """The value of the n:m kernels where they run, if they have one, else that of the dense ones [ops]."""
-    return np.where(sparse, common if own is None else own, common)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 import nmsim
 from nmsim.arch.schema import TensorCoreArch
 from nmsim.results.result import Result
+from nmsim.sparsity.pattern import Pattern
 from nmsim.workloads.lower_products import conv_bp, conv_ff, conv_wu
 from nmsim.workloads.model import with_dtype
 from nmsim.workloads.modelfile import Conv
-from nmsim.workloads.optable import Workload, WorkloadBuilder
+from nmsim.workloads.optable import AXES, Workload, WorkloadBuilder
 from nmsim.workloads.shapes import Run
 
 LOWER = {"FF": conv_ff, "BP": conv_bp, "WU": conv_wu}
@@ -138,6 +141,19 @@ def test_a_board_without_tensor_cores_runs_every_type_by_kernels_of_cuda_cores()
     ):
         for arch, cycles in ((tensor, there), (cuda, here)):
             assert busy(nmsim.simulate(arch, work), arch) == pytest.approx(cycles)
+
+
+@pytest.mark.parametrize("stage", ["FF", "BP", "WU"])
+def test_convolutions_whose_zeros_are_not_worth_skipping_run_as_dense_ones_do(stage: str):
+    """A library whose 2:4 kernels have tiles of 1024 x 1024 only: channels are padded and gradients copied as ever."""
+    arch = gpu(sparsity__patterns=["2:4"], kernels__sparse__tiles=[[1024, 1024]])
+    dense = conv(stage, 8, 16, 28, 48, 3, "fp16")
+    zeros = {"a_pattern": np.array([len(dense.patterns)]), "a_axis": np.array([AXES.index("k")])}
+    sparse = replace(dense, patterns=(*dense.patterns, Pattern.parse("2:4")), columns={**dense.columns, **zeros})
+    found, same = nmsim.simulate(arch, sparse), nmsim.simulate(arch, dense)
+    assert "not be faster" in found.skipped_because[0]
+    assert found.cycles == pytest.approx(same.cycles)
+    assert found.dram_bytes == same.dram_bytes
 
 
 def test_energy_is_counted_in_the_type_that_is_multiplied():
