@@ -30,12 +30,6 @@ def own_kernels(kernels: Kernels, p: Products) -> np.ndarray:
     return (p.taps > 0) & (p.side == 0) & (kernels.conv is not None)
 
 
-def channels(p: Products) -> tuple[np.ndarray, np.ndarray]:
-    """Channels of a group that a convolution's product reduces over or has along m, and those along n [ops]."""
-    taps = np.maximum(p.taps, 1.0)
-    return np.where(p.stage == STAGES.index("WU"), p.m, p.k) / taps, p.n
-
-
 def on_cuda_cores(arch: TensorCoreArch, p: Products) -> Products:
     """The products, with those that no kernel of tensor cores takes as CUDA cores run them.
 
@@ -81,18 +75,10 @@ def rows_met(whole: np.ndarray, met: np.ndarray) -> np.ndarray:
 
 
 def winograd_offered(how: Winograd, arch: TensorCoreArch, p: Products) -> np.ndarray:
-    """The 3 x 3 convolutions of stride 1, of maps of known size, for which there are such kernels (boolean [ops]).
-
-    At stride 1 the operand that is counted without im2col has about as many elements as there are positions and
-    channels; at stride 2 four times as many.
-    """
-    update = p.stage == STAGES.index("WU")
-    positions = np.where(update, p.k, p.m)
-    back = p.stage == STAGES.index("BP")
-    dense = (p.inserted <= p.m) & (back | (p.a.elements < 2.0 * positions * channels(p)[0] * p.count))
+    """The 3 x 3 convolutions of stride and dilation 1 for which there are such kernels (boolean [ops])."""
     typed = np.isin(p.dtype, [DTYPES.index(name) for name in how.dtypes])
     typed &= np.isin(p.stage, [STAGES.index(stage) for stage in how.directions])
-    return own_kernels(arch.kernels, p) & (p.taps == SQUARE) & (p.map_h > 0) & dense & typed
+    return own_kernels(arch.kernels, p) & (p.taps == SQUARE) & (p.map_h > 0) & typed
 
 
 def by_winograd(how: Winograd, arch: TensorCoreArch, p: Products) -> tuple[Products, np.ndarray]:

@@ -58,8 +58,9 @@ class Products:
     `kept` the reduction elements that are left of k, `rate` the multiply-accumulates per unit and cycle, `useful`
     and `executed` multiply-accumulates of the op, `inline` whether the sparse operand is pruned while it streams in,
     `dtype` the code of the type that is multiplied, `block` the rows that share columns of a V:n:m operand (else 0),
-    `taps` the positions of a convolution's kernel, `map_h` and `map_w` the size of its output and `overhang` by how
-    much its padding exceeds what the kernel reaches (else 0), `inserted` m with inserted zeros, `stage` its code.
+    `taps` the positions of a convolution's kernel, `map_h` and `map_w` the size of its output where a square kernel
+    slides over every position and `overhang` by how much its padding exceeds what the kernel reaches (else 0),
+    `inserted` m with inserted zeros, `stage` its code.
     """
 
     m: np.ndarray

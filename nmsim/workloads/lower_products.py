@@ -97,10 +97,12 @@ def conv_wu(layer: Conv, run: Run) -> Row:
 
 def _maps(layer: Conv) -> Row:
     """The columns of the op table that only convolutions have."""
-    height, width = output_size(layer)
-    reach = (d * (size - 1) for d, size in zip(pair(layer.dilation), pair(layer.kernel), strict=True))
+    (kernel_h, kernel_w), dilation = pair(layer.kernel), pair(layer.dilation)
+    slides = kernel_h == kernel_w and {*dilation, *pair(layer.stride)} == {1}
+    height, width = output_size(layer) if slides else (0, 0)
+    reach = (d * (size - 1) for d, size in zip(dilation, (kernel_h, kernel_w), strict=True))
     overhang = max(p - r for p, r in zip(pair(layer.padding), reach, strict=True))
-    return {"taps": area(pair(layer.kernel)), "map_h": height, "map_w": width, "overhang": max(overhang, 0)}
+    return {"taps": kernel_h * kernel_w, "map_h": height, "map_w": width, "overhang": max(overhang, 0)}
 
 
 def _input_elements(layer: Conv, run: Run) -> int:

@@ -74,8 +74,9 @@ class Workload:
     - `stage`, `layer`, `kind`, `phase`: what it belongs to; `note`: why the plan left it dense, if it did.
     - `m, n, k, count`; `m_inserted`: the rows of A when the zeros that a strided convolution inserts into its
       output gradient are not skipped (elsewhere equal to m).
-    - OF_CONVOLUTIONS, 0 for others: `taps`, positions of the kernel; `map_h, map_w`, size of the output; `overhang`,
-      what padding exceeds a kernel's last position on the map by, so that outputs see nothing but zeros.
+    - OF_CONVOLUTIONS, 0 for others: `taps`, positions of the kernel; `map_h, map_w`, size of the output where a square
+      kernel slides over every position (stride and dilation of 1), else 0; `overhang`, what padding exceeds a kernel's
+      last position on the map by, so that outputs see nothing but zeros.
     - `a_pattern, b_pattern` with `a_axis, b_axis`: the letter of the axis along which the groups run. Only groups
       along k can be skipped.
     - `a_elements, b_elements, c_elements`: distinct elements of each operand over all `count`, before sparsity

@@ -108,17 +108,27 @@ def test_unpadded_stride_1_backward_inserts_no_zeros():
     assert ops(step, "m", "m_inserted")[:3] == [(9, 9), (9, 9), (18, 18)]
 
 
-def test_ops_of_a_convolution_know_its_maps():
-    """8x6 by 3x1 at stride 2: (8 + 2·2 - 3)//2 + 1 = 5 by (6 + 2·1 - 1)//2 + 1 = 4. Padding of 2 shows the 3 rows of a
-    kernel one row of the map at least, padding of 1 its one column none."""
-    sizes = "in: 2, out: 2, kernel: [3, 1], stride: 2, padding: [2, 1], input: [8, 6]"
-    step = model(f"  - {{type: conv, name: c, {sizes}}}").forward().training(first_input_gradient=True)
-    assert ops(step, "taps", "map_h", "map_w", "overhang")[:3] == [(3, 5, 4, 1)] * 3
-    assert ops(model("  - {type: linear, name: l, in: 2, out: 2}").forward(), "taps", "map_h", "overhang")[0] == (
-        0,
-        0,
-        0,
-    )
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ("kernel: 3, padding: 2", (9, 10, 8, 0)),
+        ("kernel: 1, padding: 1", (1, 10, 8, 1)),
+        ("kernel: 3, padding: 2, stride: 2", (9, 0, 0, 0)),
+        ("kernel: 3, padding: 2, dilation: 2", (9, 0, 0, 0)),
+        ("kernel: [3, 1], padding: [2, 1]", (3, 0, 0, 1)),
+    ],
+)
+def test_ops_of_a_convolution_know_its_maps(sizes, expected):
+    """8 x 6 by 3 x 3: 8 + 2·2 - 2 = 10 by 6 + 2·2 - 2 = 8, of square kernels that slide over every position. Padding of
+    2 shows the 3 rows of a kernel one row of the map at least, padding of 1 its one column none."""
+    step = model(f"  - {{type: conv, name: c, in: 2, out: 2, input: [8, 6], {sizes}}}").forward()
+    found = ops(step.training(first_input_gradient=True), "taps", "map_h", "map_w", "overhang")
+    assert found[:3] == [expected] * 3
+
+
+def test_other_products_have_no_maps():
+    work = model("  - {type: linear, name: l, in: 2, out: 2}").forward()
+    assert ops(work, "taps", "map_h", "map_w", "overhang")[0] == (0, 0, 0, 0)
 
 
 @settings(max_examples=60, deadline=None)

@@ -85,7 +85,7 @@ class Conv2d(Weighted):
             "WU": (kh * kw * ci, co, positions),
         }[stage]
         inserted = {"taps": kh * kw, "overhang": max(self.padding - kh + 1, 0)}
-        inserted["map_h"], inserted["map_w"] = y.shape[1:3]
+        inserted["map_h"], inserted["map_w"] = y.shape[1:3] if self.stride == 1 else (0, 0)
         if stage == "BP" and self.stride > 1:
             inserted["m_inserted"] = max(m, c.elements // (ci * self.groups))
         return run.products.op(self.name, stage, m, n, k, a, b, c, count=self.groups, **inserted)
