@@ -221,6 +221,25 @@ def shipped():
     return validate()
 
 
+def test_the_documented_errors_are_those_of_today(shipped):
+    """The table of docs/validation.md to its last digit, and which sets it and README.md say to miss their targets."""
+    root = DATA.parents[2]
+    text = (root / "docs" / "validation.md").read_text(encoding="utf-8")
+    lines = text.partition("## Errors")[2].partition("##")[0].splitlines()
+    told = [cells for cells in ([x.strip() for x in line.strip("|").split("|")] for line in lines) if len(cells) == 8]
+    expected = [
+        [
+            s.name, f"{s.errors.points}", f"{100 * s.errors.mape:.1f}", f"{100 * s.errors.bias:+.1f}",
+            f"{100 * s.roof_errors.mape:.1f}", f"{100 * s.tolerance:.3g}{'' if s.within else ' **miss**'}",
+        ]
+        for s in shipped.sets
+    ]  # fmt: skip
+    assert sorted([x[0], x[1], *x[3:7]] for x in told[2:]) == sorted(expected)
+    missed = f"{sum(not s.within for s in shipped.sets)} of {len(shipped.sets)}"
+    assert missed in text
+    assert missed in (root / "README.md").read_text(encoding="utf-8")
+
+
 def test_every_shipped_row_is_scored_or_counted(shipped):
     """A convolution has three times; every other row one."""
     for name in TABLES:
