@@ -81,7 +81,7 @@ def _products(arch: AnyArch, work: Workload, timing: Timing, dtype: np.ndarray, 
     skipped = np.maximum(dense - executed, 0.0)
     for code in np.unique(dtype):
         rows = dtype == code
-        found["mac", DTYPES[code], ""] = np.where(rows, executed, 0.0)
+        found["mac", DTYPES[code], ""] = np.where(rows, executed * timing.multiplied, 0.0)
         found["mac", f"skipped {DTYPES[code]}", ""] = np.where(rows, skipped, 0.0)
         if isinstance(arch, SystolicArch):
             found["mac", f"gated {DTYPES[code]}", ""] = np.where(rows, idle, 0.0)

@@ -95,7 +95,7 @@ def by_winograd(how: Winograd, arch: TensorCoreArch, p: Products) -> tuple[Produ
     if how.fused:
         covered, rate = tiles * width**2, p.rate * how.gain * how.efficiency / efficiency(arch, p)
         m, k = np.where(update, p.m, covered), np.where(update, covered, p.k)
-        return replace(p, m=m, k=k, kept=k, rate=rate), np.zeros(len(p.m))
+        return replace(p, m=m, k=k, kept=k, rate=rate, executed=p.executed / how.gain), np.zeros(len(p.m))
     m, k = np.where(update, p.m / p.taps, tiles), np.where(update, tiles, p.k / p.taps)
     count = p.count * (width + 2) ** 2
     a, b = replace(p.a, elements=count * m * k), replace(p.b, elements=count * k * p.n)

@@ -225,7 +225,7 @@ def _merged(timings: Sequence[Timing], chosen: np.ndarray, plan: Mapping[str, np
         groups[group] = {x: _choice([getattr(t, group).get(x, 0.0) for t in timings], chosen) for x in names}
     figures: dict[str, Any] = {
         name: _choice([getattr(t, name) for t in timings], chosen)
-        for name in ("executed", "useful", "padded", "peak", "lane_ops", "busy", "voltage")
+        for name in ("executed", "useful", "padded", "peak", "multiplied", "lane_ops", "busy", "voltage")
     }
     tiling = {
         name: np.where(chosen == 0, x, "" if x.dtype == object else np.zeros(1, x.dtype))

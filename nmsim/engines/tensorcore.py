@@ -93,10 +93,11 @@ def evaluate(arch: TensorCoreArch, p: Products) -> Timing:
     run.dram["a"] = run.dram["a"] + moved
     run.fall.plus("launch", started * arch.launch.seconds * arch.clock)
     plan = {name: np.asarray(value) for name, value in vars(kernel).items()} | {"ran_dense": idle}
-    worth = p.executed / done.executed  # what a multiplication stands for
+    share = done.executed / p.executed  # of multiplications that Winograd leaves: fewer of a batch, or at a higher rate
     return Timing(
         run.fall.causes, run.dram, run.l2, plan,
-        executed=p.executed, useful=p.useful, padded=run.padded * worth, peak=arch.cores.count * done.rate * worth,
+        executed=p.executed, useful=p.useful, padded=run.padded / np.where(done.count > p.count, share, 1.0),
+        peak=arch.cores.count * p.rate / share, multiplied=share,
         lane_ops=widening(arch, p, kernel), busy=run.busy, voltage=voltage(arch, run.work, run.slowed),
     )  # fmt: skip
 

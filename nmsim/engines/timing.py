@@ -80,7 +80,8 @@ class Timing:
 
     `causes` in cycles, summing to the latency; `dram` bytes per stream (a, b, c, metadata); `port` bytes between
     the on-chip buffers and the units per stream; `plan` the chosen tiling (names and numbers); `padded` dense
-    multiply-accumulates of the padded tiles; `peak` multiply-accumulates per cycle of all units; `lane_ops`
+    multiply-accumulates of the padded tiles; `peak` multiply-accumulates per cycle of all units; `multiplied` the share
+    of `executed` that they carry out, of an algorithm which makes do with fewer than it stands for; `lane_ops`
     element-wise arithmetic and the widening of operands; `compares` of mask searches; `busy` cycles with cores of a
     GPU at work, summed over the cores; `voltage` they run at, relative to the highest.
     """
@@ -93,6 +94,7 @@ class Timing:
     useful: np.ndarray | float = 0.0
     padded: np.ndarray | float = 0.0
     peak: np.ndarray | float = 0.0
+    multiplied: np.ndarray | float = 1.0
     lane_ops: np.ndarray | float = 0.0
     compares: np.ndarray | float = 0.0
     busy: np.ndarray | float = 0.0

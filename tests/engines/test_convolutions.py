@@ -207,6 +207,20 @@ def test_transformed_tiles_are_multiplied_as_a_batch(stage: str, channels: int, 
     assert result.macs_padded >= result.macs_executed
 
 
+@pytest.mark.parametrize(("outputs", "gain"), [(2, 2.25), (4, 4.0)])
+def test_winograd_spends_energy_on_what_it_multiplies(outputs: int, gain: float):
+    """The multiplications of the convolution count as executed, 1/gain of them are carried out and cost energy; at the
+    peak units stand for gain times as many, whatever share of their rate a kernel reaches."""
+    how = winograd(outputs)
+    how["kernels.conv.winograd"]["one"]["efficiency"] = 0.5
+    arch = gpu(**how, memories__dram__bandwidth="1e9 TB/s")
+    result = nmsim.simulate(arch, conv("FF", 64, 512, 56, 512, 3, "fp32"))
+    assert result.account is not None
+    assert result.macs_executed == 9 * 512**2 * 64 * 56**2
+    assert result.account.counts["mac", "fp32", ""][0] == pytest.approx(result.macs_executed / gain)
+    assert result.columns["peak_macs"][0] == pytest.approx(gain * 80 * 64)
+
+
 def test_transforms_apart_from_the_products_pass_through_dram():
     """By F(4 x 4, 3 x 3) kernels of their own write 36 elements of each tile of both maps and of each kernel, which are
     read again, in four launches; each direction moves the same. Where it loses more so than it saves it is not used."""
