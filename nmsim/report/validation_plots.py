@@ -17,7 +17,9 @@ from nmsim.report.tables import quantity
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK, "#7F4A00", YELLOW)
+COLOURS = (
+    BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK, "#7F4A00", YELLOW, "#8A8A8A", "#A4DE02", "#FF0055", "#5E2CA5",
+)  # fmt: skip
 MARKERS = "os^Dv"
 DECADE = 10.0
 """How far a panel reaches at least beyond its middle, so that powers of ten stand on its axes."""

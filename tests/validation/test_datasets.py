@@ -9,6 +9,7 @@ import pytest
 
 import nmsim
 from nmsim.errors import NmsimError, UnsupportedError
+from nmsim.report.validation_plots import COLOURS
 from nmsim.specfile import read
 from nmsim.validation.datasets import OVERHEAD, TABLES, validate
 from nmsim.validation.points import joined
@@ -248,6 +249,11 @@ def test_every_shipped_row_is_scored_or_counted(shipped):
         scored = sum(p.points.file.endswith(name) * len(p.points) for s in shipped.sets for p in s.parts)
         left = sum(entry.rows for entry in shipped.left_out if entry.file.endswith(name))
         assert scored + left == lines * (3 if "conv" in name else 1)
+
+
+def test_every_machine_of_the_shipped_tables_has_a_colour_of_its_own(shipped):
+    machines = {name for s in shipped.sets for name in s.arches}
+    assert len(machines) <= len(set(COLOURS)) == len(COLOURS)
 
 
 def test_every_shipped_row_is_cited(shipped):
