@@ -270,7 +270,7 @@ def _on_cores(
     values, indices = (waves * depth * x / cores.shared_memory_bandwidth for x in moved)
     shorter = np.minimum(values + indices, fall.cycles)
     fall.resource("operand_feed", values, indices)
-    steps = waves * depth * np.minimum(*condensed(p)) / _step(kernels, p)
+    steps = waves * depth / _step(kernels, p)
     small = kernel.tile_m * kernel.tile_n < max(high * wide for high, wide in kernels.tiles)
     waits = steps * np.where(sparse, kernels.sparse.step_cycles, kernels.step_cycles * small)
     fall.plus("operand_feed", waits + np.where(sparse, 0.0, shorter * kernels.exposed_feed))
@@ -280,14 +280,14 @@ def _on_cores(
 
 
 def _depth(kernels: Kernels, p: Products, kernel: Kernel) -> np.ndarray:
-    """Reduction elements of a part [ops], padded to whole steps of the main loop: the same bytes for every type."""
+    """Reduction elements of a part [ops], padded to whole steps of the main loop."""
     step = _step(kernels, p)
     return ceil_div(p.k, kernel.split_k * step) * step
 
 
 def _step(kernels: Kernels, p: Products) -> np.ndarray:
-    """Reduction elements of a step of the main loop [ops]."""
-    return kernels.k_step * 2 / np.maximum(p.a.width, p.b.width)
+    """Reduction elements of a step of the main loop [ops]: the same bytes for every type, of what V:n:m blocks keep."""
+    return kernels.k_step * 2 / np.maximum(p.a.width, p.b.width) / np.minimum(*condensed(p))
 
 
 def _fill(kernels: Kernels, kernel: Kernel, waves: np.ndarray, writing: np.ndarray) -> np.ndarray:

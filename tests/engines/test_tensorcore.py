@@ -145,6 +145,16 @@ def test_steps_of_an_nm_product_wait(pattern, steps):
     assert (slow - fast, same - as_well) == (pytest.approx(100 * steps), 0)
 
 
+def test_steps_of_blocks_are_whole():
+    """Of 32 columns blocks keep 4, so that a step of 32 is 256 of k: 800 are four steps, as 1024 are, 768 are three."""
+    arch = gpu(sparsity__blocks=True)
+    three, four, same = (
+        nmsim.simulate(arch, nmsim.gemm(128 * 108, 128, k, "128:2:32", "A")).cycles for k in (768, 800, 1024)
+    )
+    assert four == pytest.approx(same)
+    assert (four - 100 - 1410) / (three - 100 - 1410) == pytest.approx(4 / 3)
+
+
 def test_small_tiles_of_dense_products_wait_the_largest_does_not():
     """1024 elements of k are 32 steps; 100 cycles of each in tiles of 64 x 64, of which 128 x 128 is four."""
     both = [gpu(kernels__tiles=[[128, 128], [64, 64]], kernels__step_cycles=x) for x in (100, 0)]
