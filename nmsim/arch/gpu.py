@@ -87,6 +87,9 @@ class Convolutions(Spec):
     cuda_cores: list[Dtype] = Field(
         default=["fp32"], description="data types that CUDA cores multiply; tensor cores multiply the others"
     )
+    least_group: Count = Field(
+        default=1, description="channels of a group that kernels of tensor cores take at least; CUDA cores take fewer"
+    )
     narrow: list[Tile] = Field(
         default=[],
         description="tiles for products that fit into their shorter side only; on tensor cores those that hold a "
@@ -144,7 +147,7 @@ class Kernels(Spec):
     step_cycles: Annotated[float, Field(ge=0)] = Field(
         default=0.0,
         description="cycles of a main-loop step that nothing hides in dense tiles smaller than the largest of `tiles`, "
-        "which have too few warps for it",
+        "which have too few warps for it; not of the data types in `tiles_of`",
     )
     exposed_feed: Share = Field(
         default=0.0,

@@ -33,11 +33,15 @@ def own_kernels(kernels: Kernels, p: Products) -> np.ndarray:
 def on_cuda_cores(arch: TensorCoreArch, p: Products) -> Products:
     """The products, with those that no kernel of tensor cores takes as CUDA cores run them.
 
-    Gradients of convolutions whose padding overhangs: the input gradient is a convolution that is padded by what a
-    kernel reaches less this padding, which is negative there.
+    Groups of few channels, and gradients of convolutions whose padding overhangs: the input gradient is a convolution
+    that is padded by what a kernel reaches less this padding, which is negative there.
     """
-    away = own_kernels(arch.kernels, p) & on_tensor_cores(arch.kernels, p)
-    away &= (p.overhang > 0) & (p.stage != STAGES.index("FF"))
+    if arch.kernels.conv is None:
+        return p
+    channels = np.minimum(np.where(p.stage == STAGES.index("WU"), p.m, p.k) / np.maximum(p.taps, 1.0), p.n)
+    small = (p.count > 1) & (channels < arch.kernels.conv.least_group)
+    away = small | (p.overhang > 0) & (p.stage != STAGES.index("FF"))
+    away &= own_kernels(arch.kernels, p) & on_tensor_cores(arch.kernels, p)
     if not away.any() or "fp32" not in (rate := rates(arch)):
         return p
     return replace(p, rate=np.where(away, rate["fp32"], p.rate), dtype=np.where(away, DTYPES.index("fp32"), p.dtype))

@@ -189,7 +189,7 @@ def _tiles(kernels: Kernels, p: Products) -> dict[tuple[int, int], np.ndarray]:
     narrow = kernels.conv.narrow if kernels.conv is not None else []
     cuda, warp = ~on_tensor_cores(kernels, p), min(kernels.warp_tile)
     back = conv & ((p.stage == STAGES.index("WU")) | (p.stage == STAGES.index("BP")) & ~cuda)
-    special = conv | np.isin(p.dtype, [DTYPES.index(name) for name in kernels.tiles_of])
+    special = conv | _of_own_tiles(kernels, p)
     found: dict[tuple[int, int], np.ndarray] = {}
     offers: list[tuple[Sequence[Sequence[int]], np.ndarray]] = [
         (kernels.tiles, ~special & ~sparse),
@@ -210,6 +210,11 @@ def _tiles(kernels: Kernels, p: Products) -> dict[tuple[int, int], np.ndarray]:
             shared = (p.block == 0) | (along <= np.maximum(p.block, shortest))
             found[tile_m, tile_n] = found.get((tile_m, tile_n), none) | (rows & shared)
     return found
+
+
+def _of_own_tiles(kernels: Kernels, p: Products) -> np.ndarray:
+    """The products of data types that have tiles of their own, as of fp32 on CUDA cores (boolean [ops])."""
+    return np.isin(p.dtype, [DTYPES.index(name) for name in kernels.tiles_of])
 
 
 def execute(arch: TensorCoreArch, p: Products, kernel: Kernel, booking: type[Waterfall] = Waterfall) -> Run:
@@ -272,6 +277,7 @@ def _on_cores(
     fall.resource("operand_feed", values, indices)
     steps = waves * depth / _step(kernels, p)
     small = kernel.tile_m * kernel.tile_n < max(high * wide for high, wide in kernels.tiles)
+    small &= ~_of_own_tiles(kernels, p)
     waits = steps * np.where(sparse, kernels.sparse.step_cycles, kernels.step_cycles * small)
     fall.plus("operand_feed", waits + np.where(sparse, 0.0, shorter * kernels.exposed_feed))
     if p.widens:

@@ -33,11 +33,12 @@ def gpu(**paths: Any) -> TensorCoreArch:
 
 def conv(
     stage: str, batch: int, channels: int, size: int, out: int, kernel: int, dtype: str, stride: int = 1,
-    padding: int | None = None,
+    padding: int | None = None, groups: int = 1,
 ) -> Workload:  # fmt: skip
     layer = Conv.model_validate({
         "type": "conv", "name": "conv", "in": channels, "out": out, "kernel": [kernel, kernel], "input": [size, size],
         "stride": [stride, stride], "padding": kernel // 2 if padding is None else padding,
+        "groups": groups,
     })  # fmt: skip
     b = WorkloadBuilder("conv")
     b.add(**with_dtype(LOWER[stage](layer, Run(batch=batch)), dtype))
@@ -122,6 +123,14 @@ def test_gradients_with_overhanging_padding_run_on_cuda_cores(padding: int, rate
     assert busy(nmsim.simulate(arch, work), arch) == pytest.approx(128 * 128 * 256 / rate)
     forward = conv("FF", 8, 256, 14, 128, 1, "fp16", padding=padding)
     assert busy(nmsim.simulate(arch, forward), arch) == pytest.approx(128 * 128 * 256 / 512)
+
+
+@pytest.mark.parametrize(("groups", "rate"), [(2, 512), (4, 64)])
+def test_groups_of_fewer_than_8_channels_run_on_cuda_cores(groups: int, rate: int):
+    """16 channels in 2 groups of 8 or 4 of 4, of 8 x 14 x 14 positions: 13 tiles for each, one wave of a step of 32."""
+    arch = gpu(cores__mma_efficiency=1, kernels__conv__tiles=[[128, 128]], kernels__conv__narrow=[])
+    work = conv("FF", 8, 16, 14, 16, 1, "fp16", groups=groups)
+    assert busy(nmsim.simulate(arch, work), arch) == pytest.approx(128 * 128 * 32 / rate)
 
 
 def test_a_board_without_tensor_cores_runs_every_type_by_kernels_of_cuda_cores():

@@ -156,11 +156,14 @@ def test_steps_of_blocks_are_whole():
 
 
 def test_small_tiles_of_dense_products_wait_the_largest_does_not():
-    """1024 elements of k are 32 steps; 100 cycles of each in tiles of 64 x 64, of which 128 x 128 is four."""
+    """1024 elements of k are 32 steps; 100 cycles of each in tiles of 64 x 64, of which 128 x 128 is four. Types with
+    tiles of their own, as fp32 on CUDA cores, do not wait."""
     both = [gpu(kernels__tiles=[[128, 128], [64, 64]], kernels__step_cycles=x) for x in (100, 0)]
     small, large = nmsim.gemm(64 * 108, 64, 1024), nmsim.gemm(128 * 108, 128, 1024)
     (slow, as_well), (fast, same) = ([nmsim.simulate(arch, x).cycles for x in (small, large)] for arch in both)
     assert (slow - fast, as_well - same) == (pytest.approx(100 * 32), 0)
+    simple = nmsim.gemm(64 * 108, 64, 1024, dtype="fp32")
+    assert len({nmsim.simulate(arch, simple).cycles for arch in both}) == 1
 
 
 def test_a_cluster_reads_what_it_shares_once():
