@@ -1,4 +1,5 @@
-"""Time and memory of simulate(): a ResNet50 training step at 50 patterns, and a million distinct products."""
+"""Time and memory of simulate(): a ResNet50 training step at 50 patterns, a million distinct products, and ten thousand
+dense ones with every tile and split of each GPU's library."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 MACHINES = ("sat_vcu1525", "systolic_128x128", "a100_sxm4_80gb")
+GPUS = ("a100_sxm4_80gb", "v100_sxm2", "h100_sxm5", "rtx3090")
 
 
 def patterns(count: int = 50) -> list[str]:
@@ -43,6 +45,15 @@ def million(machine: str) -> None:
     report(f"{size:,} distinct products", machine, lambda: nmsim.simulate(arch, work), 1)
 
 
+def ten_thousand(machine: str) -> None:
+    """Ten thousand dense fp16 products of distinct sizes."""
+    import nmsim
+
+    m, n, k = np.random.default_rng(0).integers(64, 8192, (3, 10_000))
+    work, arch = nmsim.gemms({"m": m, "n": n, "k": k}), nmsim.load_arch(machine)
+    report(f"{len(work):,} dense products", machine, lambda: nmsim.simulate(arch, work), 5)
+
+
 def report(what: str, machine: str, action: Callable[[], object], repeats: int) -> None:
     """Print the median CPU time of `action` and the peak memory of this process."""
     seconds = []
@@ -54,13 +65,16 @@ def report(what: str, machine: str, action: Callable[[], object], repeats: int) 
     print(f"{what:45} {machine:18} {statistics.median(seconds):7.3f} s CPU  {peak_mb:7.0f} MB peak")
 
 
+CASES = {"fifty": (fifty_patterns, MACHINES), "million": (million, MACHINES), "tenthousand": (ten_thousand, GPUS)}
+
+
 def main() -> None:
     """Each case in a process of its own, so that its peak memory is its own."""
     if len(sys.argv) == 3:
-        {"fifty": fifty_patterns, "million": million}[sys.argv[1]](sys.argv[2])
+        CASES[sys.argv[1]][0](sys.argv[2])
         return
-    for case in ("fifty", "million"):
-        for machine in MACHINES:
+    for case, (_, machines) in CASES.items():
+        for machine in machines:
             subprocess.run([sys.executable, "-m", "benchmarks.bench_engine", case, machine], check=True)
 
 
