@@ -37,9 +37,10 @@ def points(table: Table) -> Iterator[Found]:
     yield from left
     table, dtypes, left = known_types(table)
     yield from left
-    known = np.array([_is_known(table, row) for row in range(len(table))], dtype=bool)
-    for (what,), rows in groups(table.words("what")[~known]):
-        yield LeftOut(table.file, f"no rule for {what!r}", len(rows))
+    reasons = np.array([_left_out(table, row) for row in range(len(table))], dtype=object)
+    known = reasons == ""
+    for (reason,), rows in groups(reasons[~known]):
+        yield LeftOut(table.file, reason, len(rows))
     table, dtypes = table.select(known), dtypes[known]
     kinds = np.array([_kind(text) for text in table.words("what")], dtype=object)
     for (source, device, dtype, kind), rows in groups(source_key(table), table.words("device"), dtypes, kinds):
@@ -66,12 +67,21 @@ def _sparse(pattern: str) -> str | None:
     return "" if pattern in ("dense", "dense (compiled)") else SPARSE.get(pattern)
 
 
-def _is_known(table: Table, row: int) -> bool:
-    kind, sizes = _kind(table.words("what")[row]), _sizes(table.words("shape")[row])
-    trains = table.words("phase")[row] == "fwd+bwd"
-    sparse = _sparse(table.words("pattern")[row])
-    fits = LAYERS.get(kind) == len(sizes) and table.words("unit")[row] in UNITS
-    return fits and sparse is not None and (trains or table.words("phase")[row] == "fwd")
+def _left_out(table: Table, row: int) -> str:
+    """Why the row is no point, by the first of its columns that has no rule; empty where all have one."""
+    what, phase, shape, pattern, unit = (
+        str(table.words(c)[row]) for c in ("what", "phase", "shape", "pattern", "unit")
+    )
+    sizes = LAYERS.get(_kind(what))
+    if sizes is None:
+        return f"no rule for {what!r}"
+    if phase not in ("fwd", "fwd+bwd"):
+        return f"phase {phase!r} of a {_kind(what)} is neither fwd nor fwd+bwd"
+    if len(_sizes(shape)) != sizes:
+        return f"shape {shape!r} of a {_kind(what)} is not {sizes} sizes with x between them"
+    if _sparse(pattern) is None:
+        return f"no rule for the pattern {pattern!r} of a {_kind(what)}"
+    return "" if unit in UNITS else f"unit {unit!r} of a {_kind(what)} is none of {', '.join(UNITS)}"
 
 
 def _work(table: Table, row: int, dtype: str) -> Workload:

@@ -152,12 +152,28 @@ def test_networks(write):
         found(write, models.points, models.COLUMNS, row | {"mode": "test"})
 
 
+LINEAR = {
+    "device": "A100", "dtype": "fp16", "what": "linear", "phase": "fwd+bwd", "shape": "64x32x16",
+    "pattern": "2:4 weights (runtime)", "value": 2, "unit": "ms",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"unit": "furlongs"}, "unit 'furlongs' of a linear is none of us, ms, s"),
+        ({"phase": "bwd"}, "phase 'bwd' of a linear is neither fwd nor fwd+bwd"),
+        ({"shape": "64x32"}, "shape '64x32' of a linear is not 3 sizes with x between them"),
+        ({"pattern": "3:5"}, "no rule for the pattern '3:5' of a linear"),
+    ],
+)
+def test_a_layer_that_is_left_out_says_which_column_is_why(write, changed: dict[str, str], reason: str):
+    (left,) = found(write, layers.points, layers.COLUMNS, LINEAR | changed)
+    assert left.reason == reason
+
+
 def test_layers(write):
-    row = {
-        "device": "A100", "dtype": "fp16", "what": "linear", "phase": "fwd+bwd", "shape": "64x32x16",
-        "pattern": "2:4 weights (runtime)", "value": 2, "unit": "ms",
-    }  # fmt: skip
-    points, left = reversed(found(write, layers.points, layers.COLUMNS, row, row | {"what": "clone"}))
+    points, left = reversed(found(write, layers.points, layers.COLUMNS, LINEAR, LINEAR | {"what": "clone"}))
     assert left.reason == "no rule for 'clone'"
     sizes = np.stack([points.work[c] for c in "mnk"], axis=1)
     assert sizes.tolist() == [[64, 16, 32], [64, 32, 16], [32, 16, 64]]
