@@ -273,15 +273,16 @@ def take(p: Products, rows: np.ndarray) -> Products:
 
 def put(p: Products, rows: np.ndarray, new: Products) -> Products:
     """The products with those of these rows (indices) replaced by `new`, in order."""
-
-    def placed(old: np.ndarray, value: np.ndarray) -> np.ndarray:
-        array = old.copy()
-        array[rows] = value
-        return array
-
-    own = {name: placed(old, getattr(new, name)) for name, old in vars(p).items() if isinstance(old, np.ndarray)}
+    own = {name: placed(old, rows, getattr(new, name)) for name, old in vars(p).items() if isinstance(old, np.ndarray)}
     a, b = (
-        Operand(*(placed(getattr(old, f.name), getattr(value, f.name)) for f in fields(Operand)))
+        Operand(*(placed(getattr(old, f.name), rows, getattr(value, f.name)) for f in fields(Operand)))
         for old, value in ((p.a, new.a), (p.b, new.b))
     )
     return Products(**own, a=a, b=b)
+
+
+def placed(old: np.ndarray, rows: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """A copy of an array with these values in these rows (indices)."""
+    array = old.copy()
+    array[rows] = values
+    return array

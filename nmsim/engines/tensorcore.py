@@ -51,7 +51,7 @@ from nmsim.engines.gpu_traffic import (
     widening,
 )
 from nmsim.engines.power import dynamic_energy, throttled, voltage
-from nmsim.engines.products import Products, dense_where, put, take
+from nmsim.engines.products import Products, dense_where, placed, put, take
 from nmsim.engines.tiling import ceil_div
 from nmsim.engines.timing import Bound, Timing, Waterfall, total
 from nmsim.workloads.optable import DTYPES, STAGES
@@ -72,55 +72,65 @@ class Run:
     slowed: np.ndarray
 
 
+@dataclass(frozen=True)
+class Way:
+    """How ops are run: the products as their kernel takes them, this kernel and its cycles, the bytes that kernels
+    beside it move, and how many kernels are launched in all [ops]."""
+
+    products: Products
+    kernel: Kernel
+    cycles: np.ndarray
+    moved: np.ndarray
+    started: np.ndarray
+
+    def total(self, arch: TensorCoreArch) -> np.ndarray:
+        """Cycles of all of it [ops]."""
+        beside = self.moved / (dram_bandwidth(arch) / arch.clock) + self.started * arch.launch.seconds * arch.clock
+        return self.cycles + beside
+
+    def faster(self, arch: TensorCoreArch, rows: np.ndarray, other: Way) -> tuple[Way, np.ndarray]:
+        """These ops, those of `rows` (indices) run as `other` has them where that takes less; and which these are."""
+        gains = np.flatnonzero(other.total(fleet.take(arch, rows)) < self.total(arch)[rows])
+        place = rows[gains]
+        figures = ((self.cycles, other.cycles), (self.moved, other.moved), (self.started, other.started))
+        kernels = zip(vars(self.kernel).values(), vars(other.kernel).values(), strict=True)
+        products = put(self.products, place, take(other.products, gains))
+        kernel = Kernel(*(placed(old, place, new[gains]) for old, new in kernels))
+        return Way(products, kernel, *(placed(old, place, new[gains]) for old, new in figures)), place
+
+
 def evaluate(arch: TensorCoreArch, p: Products) -> Timing:
     """Time, traffic and chosen kernel of each product; dense where that is faster than skipping."""
-    asked, (p, moved, started) = p, _ready(arch, p)
-    kernel, cycles = choose(arch, p)
-    idle = np.zeros(len(p.m), dtype=bool)
+    way, idle = _way(arch, p), np.zeros(len(p.m), dtype=bool)
     if len(sparse := np.flatnonzero(p.side > 0)):
-        mine = fleet.take(arch, sparse)
-        dense, *beside = _ready(mine, dense_where(take(asked, sparse), np.ones(len(sparse), dtype=bool)))
-        other, dense_cycles = choose(mine, dense)
-        sooner = dense_cycles + _beside(mine, *beside) < cycles[sparse] + _beside(mine, moved[sparse], started[sparse])
-        idle[rows := sparse[sooner]] = True
-        p = put(p, rows, take(dense, np.flatnonzero(sooner)))
-        found = (*vars(other).values(), dense_cycles, *beside)
-        for new, old in zip(found, (*vars(kernel).values(), cycles, moved, started), strict=True):
-            old[rows] = new[sooner]
-    done = _by_winograd(arch, p, kernel, cycles, moved, started)
-    run = execute(arch, done, kernel)
-    run.fall.plus("operand_feed", moved / (dram_bandwidth(arch) / arch.clock))
-    run.dram["a"] = run.dram["a"] + moved
-    run.fall.plus("launch", started * arch.launch.seconds * arch.clock)
-    plan = {name: np.asarray(value) for name, value in vars(kernel).items()} | {"ran_dense": idle}
+        dense = dense_where(take(p, sparse), np.ones(len(sparse), dtype=bool))
+        way, rows = way.faster(arch, sparse, _way(fleet.take(arch, sparse), dense))
+        idle[rows] = True
+    p, way = way.products, _by_winograd(arch, way)
+    run = execute(arch, done := way.products, way.kernel)
+    run.fall.plus("operand_feed", way.moved / (dram_bandwidth(arch) / arch.clock))
+    run.dram["a"] = run.dram["a"] + way.moved
+    run.fall.plus("launch", way.started * arch.launch.seconds * arch.clock)
+    plan = {name: np.asarray(value) for name, value in vars(way.kernel).items()} | {"ran_dense": idle}
     share = done.executed / p.executed  # of multiplications that Winograd leaves: fewer of a batch, or at a higher rate
     return Timing(
         run.fall.causes, run.dram, run.l2, plan,
         executed=p.executed, useful=p.useful, padded=run.padded / np.where(done.count > p.count, share, 1.0),
         peak=arch.cores.count * p.rate / share, multiplied=share,
-        lane_ops=widening(arch, p, kernel), busy=run.busy, voltage=voltage(arch, run.work, run.slowed),
+        lane_ops=widening(arch, p, way.kernel), busy=run.busy, voltage=voltage(arch, run.work, run.slowed),
     )  # fmt: skip
 
 
-def _ready(arch: TensorCoreArch, p: Products) -> tuple[Products, np.ndarray, np.ndarray]:
-    """The products as kernels take them; the bytes that others move for them, and how many kernels run [ops]."""
+def _way(arch: TensorCoreArch, p: Products) -> Way:
+    """The products by their fastest kernel, with what others do for it."""
     (moved, others), p = copied(arch, p), prepared(arch, p)
-    return replace(p, c_bytes=p.c_bytes * arch.kernels.c_passes), moved, 1.0 + others
+    p = replace(p, c_bytes=p.c_bytes * arch.kernels.c_passes)
+    return Way(p, *choose(arch, p), moved, 1.0 + others)
 
 
-def _beside(arch: TensorCoreArch, moved: np.ndarray, started: np.ndarray) -> np.ndarray:
-    """Cycles of what other kernels move and of launches [ops]."""
-    return moved / (dram_bandwidth(arch) / arch.clock) + started * arch.launch.seconds * arch.clock
-
-
-def _by_winograd(
-    arch: TensorCoreArch, p: Products, kernel: Kernel, cycles: np.ndarray, moved: np.ndarray, started: np.ndarray
-) -> Products:
-    """The products, those replaced that Winograd's algorithm finishes earlier.
-
-    Its kernels, their cycles, the bytes that others move and the launches are written into the arrays given [ops].
-    """
-    done = p
+def _by_winograd(arch: TensorCoreArch, way: Way) -> Way:
+    """The same ops, by Winograd's algorithm those that it finishes earlier."""
+    p = way.products
     for how in arch.kernels.conv.winograd.values() if arch.kernels.conv is not None else ():
         if not len(rows := np.flatnonzero(winograd_offered(how, arch, p))):
             continue
@@ -128,16 +138,9 @@ def _by_winograd(
         if not how.fused:  # batches of products have no narrow tiles
             mine = fleet.with_numbers(mine, {"kernels.conv.narrow": []})
         fewer, transformed = by_winograd(how, mine, take(p, rows))
-        other, fewer_cycles = choose(mine, fewer)
         launches = np.full(len(rows), float(how.launches))
-        gains = fewer_cycles + _beside(mine, transformed, launches) < cycles[rows] + _beside(
-            mine, moved[rows], started[rows]
-        )
-        found = (*vars(other).values(), fewer_cycles, transformed, launches)
-        for new, old in zip(found, (*vars(kernel).values(), cycles, moved, started), strict=True):
-            old[rows[gains]] = new[gains]
-        done = put(done, rows[gains], take(fewer, np.flatnonzero(gains)))
-    return done
+        way, _ = way.faster(arch, rows, Way(fewer, *choose(mine, fewer), transformed, launches))
+    return way
 
 
 def choose(arch: TensorCoreArch, p: Products) -> tuple[Kernel, np.ndarray]:
@@ -223,13 +226,15 @@ def execute(arch: TensorCoreArch, p: Products, kernel: Kernel, booking: type[Wat
     parts = ceil_div(p.m, kernel.tile_m) * ceil_div(p.n, kernel.tile_n) * p.count * kernel.split_k
     even = np.maximum(parts / arch.cores.count, 0.5)
     waves = np.where(np.asarray(kernel.stream_k) > 0, even, ceil_div(parts, arch.cores.count))
-    depth = _depth(kernels, p, kernel)
-    fall, waits = _on_cores(arch, p, kernel, waves, depth, booking(p.useful / (arch.cores.count * p.rate)))
+    step = _step(kernels, p)
+    steps = ceil_div(p.k, kernel.split_k * step)
+    depth = steps * step
+    fall, waits = _on_cores(arch, p, kernel, waves, (steps, depth), booking(p.useful / (arch.cores.count * p.rate)))
 
     l2, dram = l2_bytes(arch, p, kernel), dram_bytes(arch, p, kernel, _order(kernels, p))
     per_cycle = dram_bandwidth(arch) / arch.clock
     if kernels.latency or kernels.along_k:
-        fetched = fetching(arch, p, kernel, waves, depth / _step(kernels, p), {x: dram[x] / parts for x in "ab"})
+        fetched = fetching(arch, p, kernel, waves, steps, {x: dram[x] / parts for x in "ab"})
         fall.resource("operand_feed", fetched)
     around, joining = _fill(kernels, kernel, waves, p.c_bytes / per_cycle), joining_cycles(arch, p, kernel)
     starting = arch.launch.seconds * arch.clock
@@ -259,11 +264,16 @@ def _order(kernels: Kernels, p: Products) -> np.ndarray:
 
 
 def _on_cores(
-    arch: TensorCoreArch, p: Products, kernel: Kernel, waves: np.ndarray, depth: np.ndarray, fall: Waterfall
+    arch: TensorCoreArch,
+    p: Products,
+    kernel: Kernel,
+    waves: np.ndarray,
+    reduction: tuple[np.ndarray, np.ndarray],
+    fall: Waterfall,
 ) -> tuple[Waterfall, np.ndarray]:
-    """`fall` with `waves` parts of `depth` reduction elements on each core: products, and feeding them; and the cycles
-    of it in which nothing hides that kernels wait [ops]."""
-    cores, kernels, sparse = arch.cores, arch.kernels, p.side > 0
+    """`fall` with `waves` parts on each core, products and feeding them, each of a `reduction` of so many steps and
+    elements; and the cycles of it in which nothing hides that kernels wait [ops]."""
+    cores, kernels, sparse, (steps, depth) = arch.cores, arch.kernels, p.side > 0, reduction
     issue = waves * kernel.tile_m * kernel.tile_n * depth * (p.pattern_n / p.pattern_m) / p.rate
     fall.at_least("unskipped", p.executed / (cores.count * p.rate))
     fall.at_least("granularity", issue)
@@ -275,24 +285,24 @@ def _on_cores(
     values, indices = (waves * depth * x / cores.shared_memory_bandwidth for x in moved)
     shorter = np.minimum(values + indices, fall.cycles)
     fall.resource("operand_feed", values, indices)
-    steps = waves * depth / _step(kernels, p)
-    small = kernel.tile_m * kernel.tile_n < max(high * wide for high, wide in kernels.tiles)
-    small &= ~_of_own_tiles(kernels, p)
-    waits = steps * np.where(sparse, kernels.sparse.step_cycles, kernels.step_cycles * small)
+    waits = waves * steps * np.where(sparse, kernels.sparse.step_cycles, _small_tiles_wait(kernels, p, kernel))
     fall.plus("operand_feed", waits + np.where(sparse, 0.0, shorter * kernels.exposed_feed))
     if p.widens:
         fall.resource("operand_feed", widening(arch, p, kernel) / arch.vector.lanes)
     return fall, waits
 
 
-def _depth(kernels: Kernels, p: Products, kernel: Kernel) -> np.ndarray:
-    """Reduction elements of a part [ops], padded to whole steps of the main loop."""
-    step = _step(kernels, p)
-    return ceil_div(p.k, kernel.split_k * step) * step
+def _small_tiles_wait(kernels: Kernels, p: Products, kernel: Kernel) -> np.ndarray | float:
+    """Cycles that a dense kernel waits in each step of its main loop [ops]."""
+    largest = max(high * wide for high, wide in kernels.tiles)
+    if not np.any(kernels.step_cycles):
+        return 0.0
+    return np.where(_of_own_tiles(kernels, p), 0.0, kernels.step_cycles * (kernel.tile_m * kernel.tile_n < largest))
 
 
 def _step(kernels: Kernels, p: Products) -> np.ndarray:
-    """Reduction elements of a step of the main loop [ops]: the same bytes for every type, of what V:n:m blocks keep."""
+    """Reduction elements of a step of the main loop [ops], to whole ones of which a part is padded: the same bytes for
+    every type, of what V:n:m blocks keep."""
     return kernels.k_step * 2 / np.maximum(p.a.width, p.b.width) / np.minimum(*condensed(p))
 
 

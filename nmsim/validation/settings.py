@@ -52,7 +52,9 @@ class Overhead(Known):
 
     def added_s(self, operations_s: np.ndarray) -> np.ndarray:
         """What is added to operations that take so long [points]: with `beside` only what is left of the value."""
-        return np.maximum(self.value - (operations_s if self.beside else 0.0 * operations_s), 0.0)
+        if not self.beside:
+            return np.full(len(operations_s), self.value)
+        return np.maximum(self.value - operations_s, 0.0)
 
 
 class Overheads(Spec):

@@ -7,8 +7,9 @@ from math import ceil
 
 import numpy as np
 
-from nmsim.arch.schema import ACCUMULATOR_BYTES, SystolicArch, TensorCoreArch
+from nmsim.arch.schema import SystolicArch, TensorCoreArch
 from nmsim.engines.event.stream import Piece, Run, Stream, even
+from nmsim.engines.gpu_traffic import Kernel, side_by_side
 from nmsim.engines.tiling import ceil_div
 from nmsim.engines.timing import Timing, total
 from nmsim.workloads.optable import Workload
@@ -33,7 +34,7 @@ def kernels(arch: TensorCoreArch, work: Workload, timing: Timing) -> list[Stream
     m, n, count = (work[x].astype(float) for x in ("m", "n", "count"))
     parts = ceil_div(m, tile_m) * ceil_div(n, tile_n) * count * split
     waves = ceil_div(parts, float(arch.cores.count))
-    resident = np.maximum(np.floor(arch.kernels.accumulators / (tile_m * tile_n * ACCUMULATOR_BYTES)), 1.0)
+    resident = side_by_side(arch.kernels, Kernel(tile_m, tile_n, split, 0.0))
     writing = timing.dram["c"] / bytes_per_cycle(arch, "cores") / resident
     cores = cores - np.where(
         causes.get("dram", np.zeros(len(work))) > 0, 0.0, np.minimum(writing, causes["fill_drain"])
