@@ -17,6 +17,7 @@ from unittest.mock import patch
 import numpy as np
 
 import nmsim
+from benchmarks.fit_gpus import descend
 from nmsim.validation import datasets
 
 MACHINE, SETS = "v100_sxm2", "deepbench_v100_sxm2_*_conv_*"
@@ -36,19 +37,11 @@ def errors(constants: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 def fit(rows: slice) -> dict[str, Any]:
     """The constants of the least mean error of these rows of each set."""
-    best: dict[str, Any] = {}
 
-    def score(constants: Mapping[str, Any]) -> float:
+    def mean(constants: Mapping[str, Any]) -> float:
         return float(np.mean([error[rows].mean() for error in errors(constants).values()]))
 
-    least, moved = score(best), True
-    while moved:
-        moved = False
-        for paths, grid in GRID.items():
-            for value in grid:
-                if (found := score(best | dict.fromkeys(paths, value))) < least - 1e-6:
-                    best, least, moved = best | dict.fromkeys(paths, value), found, True
-    return best
+    return descend(mean, GRID)
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from nmsim.validation.points import data_type, set_name, slug
 from nmsim.validation.settings import DATA, Settings
 
 Space = Mapping[str, tuple[Any, ...]]
+Grids = Mapping[tuple[str, ...], Iterable[Any]]
 
 
 @dataclass(frozen=True)
@@ -168,17 +169,26 @@ def score(name: str, overrides: Mapping[str, Any], rows: list[Rows]) -> float:
     return float(np.mean([error for part in rows for error in part.errors(name, overrides)]))
 
 
-def descend(name: str, fit: Fit, rows: list[Rows]) -> dict[str, Any]:
-    """The constants of the least error: one after another on its grid, from those of the file, until none moves."""
+def descend(
+    error: Callable[[Mapping[str, Any]], float], grids: Mapping[tuple[str, ...], Iterable[Any]]
+) -> dict[str, Any]:
+    """The constants of the least error: one after another on its grid, from those of the file, until none moves. A
+    constant may stand at several paths."""
     best: dict[str, Any] = {}
-    least, moved = score(name, best, rows), True
+    least, moved = error(best), True
     while moved:
         moved = False
-        for path, grid in fit.constants.items():
+        for paths, grid in grids.items():
             for value in grid:
-                if (error := score(name, best | {path: value}, rows)) < least - 1e-6:
-                    best, least, moved = best | {path: value}, error, True
+                if (found := error(tried := best | dict.fromkeys(paths, value))) < least - 1e-6:
+                    best, least, moved = tried, found, True
     return best
+
+
+def fitted(name: str, rows: list[Rows]) -> dict[str, Any]:
+    """The constants of a machine that fit these rows best."""
+    grids = {(path,): grid for path, grid in FITS[name].constants.items()}
+    return descend(lambda constants: score(name, constants, rows), grids)
 
 
 def halves(names: list[str], table: Path) -> Iterator[str]:
@@ -192,7 +202,7 @@ def halves(names: list[str], table: Path) -> Iterator[str]:
         if not first or not second:
             yield f"{name:16} too few rows in {table}"
             continue
-        found = [(fitted, rest, descend(name, fit, fitted)) for fitted, rest in ((first, second), (second, first))]
+        found = [(some, rest, fitted(name, some)) for some, rest in ((first, second), (second, first))]
         on, off = (np.mean([score(name, best, x[i]) for *x, best in found]) for i in (0, 1))
         yield f"{name:16} {len(fit.constants)} constants: {100 * on:5.2f} % where fitted, {100 * off:5.2f} % held out"
 
@@ -205,7 +215,7 @@ def report(names: list[str], table: Path) -> Iterator[str]:
         if not rows:
             yield f"{name:16} no rows in {table}"
             continue
-        better = descend(name, fit, rows)
+        better = fitted(name, rows)
         now, then = (score(name, x, rows) for x in ({}, better))
         changes = ", ".join(f"{path} {value}" for path, value in better.items()) or "no better constants"
         yield f"{name:16} {100 * now:5.2f} % -> {100 * then:5.2f} %: {changes}"

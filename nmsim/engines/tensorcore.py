@@ -20,7 +20,6 @@ clock (nmsim.engines.power).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,7 +31,6 @@ from nmsim.engines.convolutions import (
     by_winograd,
     copied,
     efficiency,
-    on_tensor_cores,
     own_kernels,
     prepared,
     winograd_offered,
@@ -50,11 +48,12 @@ from nmsim.engines.gpu_traffic import (
     side_by_side,
     widening,
 )
+from nmsim.engines.offers import of_own_tiles, offered
 from nmsim.engines.power import dynamic_energy, throttled, voltage
 from nmsim.engines.products import Products, dense_where, placed, put, take
 from nmsim.engines.tiling import ceil_div
 from nmsim.engines.timing import Bound, Timing, Waterfall, total
-from nmsim.workloads.optable import DTYPES, STAGES
+from nmsim.workloads.optable import DTYPES
 
 
 @dataclass(frozen=True)
@@ -147,77 +146,13 @@ def choose(arch: TensorCoreArch, p: Products) -> tuple[Kernel, np.ndarray]:
     """The fastest kernel of each op, the first in the architecture file where times are equal, and its cycles."""
     best = np.full(len(p.m), np.inf)
     chosen = np.ones((4, len(p.m)))
-    for candidate, offered in _kernels(arch.kernels, p):
-        cycles = np.where(offered, execute(arch, p, candidate, Bound).fall.cycles, np.inf)
+    for candidate, able in offered(arch.kernels, p):
+        cycles = np.where(able, execute(arch, p, candidate, Bound).fall.cycles, np.inf)
         better = cycles < best
         best = np.where(better, cycles, best)
         for row, value in enumerate(vars(candidate).values()):
             np.copyto(chosen[row], value, where=better)
     return Kernel(*chosen), best
-
-
-def _kernels(kernels: Kernels, p: Products) -> Iterator[tuple[Kernel, np.ndarray]]:
-    """The candidates, and the ops for which the library offers each (boolean [ops])."""
-    sparse = p.side > 0
-    dense_splits, sparse_splits = kernels.split_k, kernels.sparse.split_k or kernels.split_k
-    modes = {
-        (float(split), 0.0): np.where(sparse, split in sparse_splits, split in dense_splits)
-        for split in sorted({*dense_splits, *sparse_splits})
-    }
-    if kernels.stream_k:
-        modes[1.0, 1.0] = np.ones(len(p.m), dtype=bool)
-    if (conv := own_kernels(kernels, p)).any():
-        own = kernels.conv.split_k if kernels.conv is not None else []
-        update, cuda = p.stage == STAGES.index("WU"), ~on_tensor_cores(kernels, p)
-        modes |= {(float(split), 0.0): np.zeros(len(p.m), dtype=bool) for split in own} | modes
-        for (split, stream), rows in modes.items():
-            parted = update & (stream == 0) & np.where(cuda, split in own, split in dense_splits)
-            modes[split, stream] = np.where(conv, parted | ((split, stream) == (1.0, 0.0)), rows)
-    for (tile_m, tile_n), tiled in _tiles(kernels, p).items():
-        for (split, stream), split_so in modes.items():
-            if (offered := tiled & split_so).any():
-                yield Kernel(float(tile_m), float(tile_n), split, stream), offered
-
-
-def _tiles(kernels: Kernels, p: Products) -> dict[tuple[int, int], np.ndarray]:
-    """The tiles of the library, and the ops that may use each (boolean [ops]).
-
-    The rows of a tile share the columns of a V:n:m operand that they gather: its tiles are as high as its blocks,
-    or the next lower that there is.
-    """
-    sparse, none = p.side > 0, np.zeros(len(p.m), dtype=bool)
-    sparse_tiles = kernels.sparse.tiles or kernels.tiles
-    transposed = [(wide, high) for high, wide in sparse_tiles]
-    conv = own_kernels(kernels, p)
-    narrow = kernels.conv.narrow if kernels.conv is not None else []
-    cuda, warp = ~on_tensor_cores(kernels, p), min(kernels.warp_tile)
-    back = conv & ((p.stage == STAGES.index("WU")) | (p.stage == STAGES.index("BP")) & ~cuda)
-    special = conv | _of_own_tiles(kernels, p)
-    found: dict[tuple[int, int], np.ndarray] = {}
-    offers: list[tuple[Sequence[Sequence[int]], np.ndarray]] = [
-        (kernels.tiles, ~special & ~sparse),
-        *((tiles, (p.dtype == DTYPES.index(name)) & ~sparse & ~conv) for name, tiles in kernels.tiles_of.items()),
-        (sparse_tiles, p.side == 1),
-        (transposed, p.side == 2),
-        *([(kernels.conv.tiles, conv & ~back)] if kernels.conv is not None else []),
-        *([(kernels.conv.gradient_tiles or kernels.conv.tiles, back)] if kernels.conv is not None else []),
-        *(
-            ([tile], conv & (np.where(tile[0] < tile[1], p.m, p.n) <= min(tile)) & (cuda | (min(tile) >= warp)))
-            for tile in narrow
-        ),
-    ]
-    for tiles, rows in offers:
-        for tile_m, tile_n in tiles:
-            along = np.where(p.side == 1, tile_m, tile_n)
-            shortest = min(min(tile) for tile in tiles)
-            shared = (p.block == 0) | (along <= np.maximum(p.block, shortest))
-            found[tile_m, tile_n] = found.get((tile_m, tile_n), none) | (rows & shared)
-    return found
-
-
-def _of_own_tiles(kernels: Kernels, p: Products) -> np.ndarray:
-    """The products of data types that have tiles of their own, as of fp32 on CUDA cores (boolean [ops])."""
-    return np.isin(p.dtype, [DTYPES.index(name) for name in kernels.tiles_of])
 
 
 def execute(arch: TensorCoreArch, p: Products, kernel: Kernel, booking: type[Waterfall] = Waterfall) -> Run:
@@ -297,7 +232,7 @@ def _small_tiles_wait(kernels: Kernels, p: Products, kernel: Kernel) -> np.ndarr
     largest = max(high * wide for high, wide in kernels.tiles)
     if not np.any(kernels.step_cycles):
         return 0.0
-    return np.where(_of_own_tiles(kernels, p), 0.0, kernels.step_cycles * (kernel.tile_m * kernel.tile_n < largest))
+    return np.where(of_own_tiles(kernels, p), 0.0, kernels.step_cycles * (kernel.tile_m * kernel.tile_n < largest))
 
 
 def _step(kernels: Kernels, p: Products) -> np.ndarray:
